@@ -1,0 +1,78 @@
+"""What an actor is: something that turns messages into effects, at its own pace.
+
+Rule 1. ``receive`` decides what one message means. It may return effects at once.
+Rule 2. ``settle`` is called when the inbox was drained. What must be durable before it is answered is
+        made durable here: the replies leave when the ``Sync`` that covers them has come back.
+Rule 3. Time is an argument. ``deadline`` says when ``settle`` must be called though nothing came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from actors.effects import Effect, Sender, SyncTicket
+from odradek.protocol.batch import Buffer
+from odradek.protocol.errors import OdradekError
+from odradek.protocol.messages import Reply, Request
+
+
+class Moment(NamedTuple):
+    """One reading of both clocks: ``monotonic_s`` for every time-out, ``wall_ms`` only for stamps."""
+
+    monotonic_s: float
+    wall_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A request as it reached this actor: who asks, what, and the opaque frames behind the header."""
+
+    sender: Sender
+    request: Request
+    payload: Sequence[Buffer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for the ``Forward`` with this token."""
+
+    token: int
+    reply: Reply
+    payload: Sequence[Buffer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Undeliverable:
+    """A ``Forward`` that never left: nobody listens at that address, or its queue is full."""
+
+    token: int
+    error: OdradekError
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A ``Sync`` came back. ``error`` is what the operating system said, where it failed."""
+
+    ticket: SyncTicket
+    error: OSError | None = None
+
+
+Message = Envelope | Answer | Undeliverable | Synced
+
+
+class Actor(Protocol):
+    """One process's decisions."""
+
+    def receive(self, message: Message, now: Moment) -> Sequence[Effect]:
+        """What to do about one message."""
+
+    def settle(self, now: Moment) -> Sequence[Effect]:
+        """What to do now that the inbox is empty, or ``deadline`` has passed."""
+
+    def deadline(self) -> float | None:
+        """The monotonic second at which ``settle`` must be called again, or None."""
+
+    def stop(self, now: Moment) -> Sequence[Effect]:
+        """The last call: answer or refuse what is parked; make durable what was accepted."""

@@ -1,0 +1,81 @@
+"""All that an actor may ask of the world. ``transport.host`` is the one place that performs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from odradek.protocol.batch import Buffer
+from odradek.protocol.codec import Encoding
+from odradek.protocol.messages import Reply as ReplyMessage
+from odradek.protocol.messages import Request, Scalar
+
+
+class Sender(NamedTuple):
+    """The return path of a request; opaque to actors, who only hand it back in a ``Reply``."""
+
+    socket: str
+    identity: bytes
+    delimiter: bool
+    encoding: Encoding
+    id: Scalar
+
+
+class SyncTicket(Protocol):
+    """Files whose written bytes must become durable; ``run`` may be called from any thread."""
+
+    def run(self) -> None:
+        """fdatasync; raises OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer a request; the reply goes back the way the request came, in its encoding, with its id."""
+
+    to: Sender
+    reply: ReplyMessage
+    payload: Sequence[Buffer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send a request to another actor; its reply comes back as an ``Answer`` with the same token."""
+
+    address: str
+    request: Request
+    token: int
+    payload: Sequence[Buffer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Run the ticket away from the loop; it comes back as ``Synced``."""
+
+    ticket: SyncTicket
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """From now on ``address`` listens at ``endpoint`` (a new endpoint replaces the old)."""
+
+    address: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink:
+    """``address`` listens nowhere; drop what is queued for it."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Write one structured line to the process's log: an event name and plain fields."""
+
+    event: str
+    fields: dict[str, object]
+
+
+Effect = Reply | Forward | Sync | Link | Unlink | Log

@@ -1,0 +1,170 @@
+"""Single records to batches: what reaches a router in one turn for one partition becomes one batch.
+
+A receipt is the promise to tell one client about one record, whichever batch it travels in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from actors.actor import Answer
+from actors.effects import Effect, Reply, Sender
+from odradek.protocol.errors import MessageTooLarge, OdradekError, error_from_wire
+from odradek.protocol.messages import ProduceReply, failure
+from odradek.protocol.records import RecordToWrite, lone_batch_bytes, new_builder
+
+Acks = Literal["all", 1, 0]
+
+
+class Receipt(Protocol):
+    """Tells a client what became of one record; the effect is None while others are still open."""
+
+    def written(self, partition: int, offset: int, timestamp: int) -> Effect | None:
+        """The record has an offset, and is as durable as its producer asked."""
+
+    def failed(self, partition: int, error: OdradekError) -> Effect | None:
+        """The record was not appended, or nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class SilentReceipt:
+    """acks=0: nobody is told."""
+
+    def written(self, partition: int, offset: int, timestamp: int) -> Effect | None:
+        return None
+
+    def failed(self, partition: int, error: OdradekError) -> Effect | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class SingleReceipt:
+    """One record in a request of its own."""
+
+    sender: Sender
+    topic: str
+
+    def written(self, partition: int, offset: int, timestamp: int) -> Effect | None:
+        reply = ProduceReply(topic=self.topic, partition=partition, offset=offset, timestamp=timestamp)
+        return Reply(self.sender, reply)
+
+    def failed(self, partition: int, error: OdradekError) -> Effect | None:
+        return Reply(self.sender, failure(error))
+
+
+@dataclass(slots=True)
+class ManyProgress:
+    """A request of many records: answered once, when the last of them is known."""
+
+    sender: Sender
+    topic: str
+    open: int
+    offsets: list[tuple[int | None, int | None]]
+    errors: dict[int, OdradekError] = field(default_factory=dict)
+
+    def close_one(self) -> Effect | None:
+        self.open -= 1
+        if self.open:
+            return None
+        errors = {index: error.wire() for index, error in sorted(self.errors.items())}
+        return Reply(self.sender, ProduceReply(topic=self.topic, offsets=self.offsets, errors=errors))
+
+
+@dataclass(frozen=True, slots=True)
+class ManyReceipt:
+    """One of many records in one request."""
+
+    progress: ManyProgress
+    index: int
+
+    def written(self, partition: int, offset: int, timestamp: int) -> Effect | None:
+        self.progress.offsets[self.index] = partition, offset
+        return self.progress.close_one()
+
+    def failed(self, partition: int, error: OdradekError) -> Effect | None:
+        self.progress.offsets[self.index] = (partition if partition >= 0 else None), None
+        self.progress.errors[self.index] = error
+        return self.progress.close_one()
+
+
+class Destination(NamedTuple):
+    """Records of one destination may share a batch."""
+
+    topic: str
+    partition: int
+    acks: Acks
+
+
+class Gathered(NamedTuple):
+    """A record and who is to be told."""
+
+    record: RecordToWrite
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class BatchWaiter:
+    """Tells each record's client what the partition said of their batch."""
+
+    destination: Destination
+    gathered: Sequence[Gathered]
+
+    def answered(self, answer: Answer) -> Sequence[Effect]:
+        reply = answer.reply
+        if reply.error is not None:
+            return self.failed(error_from_wire(reply.error))
+        if not isinstance(reply, ProduceReply) or not isinstance(reply.offset, int):
+            raise TypeError(f"a partition answered a produce with {reply!r}")
+        partition, base_offset = self.destination.partition, reply.offset
+        effects = (
+            receipt.written(partition, base_offset + index, record.timestamp)
+            for index, (record, receipt) in enumerate(self.gathered)
+        )
+        return [effect for effect in effects if effect is not None]
+
+    def failed(self, error: OdradekError) -> Sequence[Effect]:
+        effects = (receipt.failed(self.destination.partition, error) for _, receipt in self.gathered)
+        return [effect for effect in effects if effect is not None]
+
+
+class Gatherer:
+    """What this turn has gathered, by destination, in the order in which it came."""
+
+    def __init__(self) -> None:
+        self._gathered: dict[Destination, tuple[int, list[Gathered]]] = {}
+
+    def add(
+        self, destination: Destination, record: RecordToWrite, receipt: Receipt, batch_bytes_max: int
+    ) -> None:
+        """Keep a record for the flush. Raises MessageTooLarge for one that no batch of its topic can hold."""
+        size_bytes = lone_batch_bytes(record, batch_bytes_max)
+        if size_bytes > batch_bytes_max:
+            raise MessageTooLarge(
+                f"a batch of this record alone has {size_bytes} bytes, "
+                f"max.message.bytes of {destination.topic!r} is {batch_bytes_max}"
+            )
+        known = self._gathered.get(destination)
+        if known is None:
+            known = self._gathered[destination] = batch_bytes_max, []
+        known[1].append(Gathered(record, receipt))
+
+    def flush(self) -> Iterator[tuple[bytes, BatchWaiter]]:
+        """Every batch that the gathered records make, and who waits for it."""
+        gathered, self._gathered = self._gathered, {}
+        for destination, (batch_bytes_max, records) in gathered.items():
+            yield from _batches(destination, batch_bytes_max, records)
+
+
+def _batches(
+    destination: Destination, batch_bytes_max: int, gathered: Sequence[Gathered]
+) -> Iterator[tuple[bytes, BatchWaiter]]:
+    start = 0
+    builder = new_builder(batch_bytes_max)
+    for position, (record, _) in enumerate(gathered):
+        if builder.append(position - start, *record) is None:
+            yield bytes(builder.build()), BatchWaiter(destination, gathered[start:position])
+            start, builder = position, new_builder(batch_bytes_max)
+            builder.append(0, *record)
+    yield bytes(builder.build()), BatchWaiter(destination, gathered[start:])

@@ -1,0 +1,361 @@
+"""The partition actor: one partition's log, served.
+
+What is appended in one turn is written by one system call and made durable by one fdatasync, which
+runs while the next turn gathers; a reply to acks=all leaves when the sync that covers it is back.
+Readers see only what is durable, so a fetch of what is not there yet is parked until it is.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from actors.actor import Envelope, Message, Moment, Synced
+from actors.effects import Effect, Reply, Sender, Sync
+from actors.messages import Configure
+from odradek.protocol.batch import check_batch
+from odradek.protocol.errors import (
+    CorruptMessage,
+    InvalidRequest,
+    KafkaStorageError,
+    LeaderNotAvailable,
+    OdradekError,
+    OffsetOutOfRange,
+    PolicyViolation,
+    ThrottlingQuotaExceeded,
+    UnknownTopicOrPartition,
+)
+from odradek.protocol.messages import (
+    DeleteRecords,
+    DeleteRecordsReply,
+    Fetch,
+    FetchReply,
+    ListOffsets,
+    ListOffsetsReply,
+    Ping,
+    PingReply,
+    Produce,
+    ProduceReply,
+    api_name,
+    failure,
+)
+from partitions.log import Log
+from partitions.settings import LogSettings
+
+PARKED_FETCHES_MAX = 10_000
+UNSYNCED_BYTES_MAX = 256 << 20
+"""Accepted but not yet durable; beyond it a producer is told to slow down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A produce whose reply waits until everything up to ``last_offset`` is written, or durable."""
+
+    last_offset: int
+    size_bytes: int
+    reply: Reply
+
+
+@dataclass(slots=True)
+class Parked:
+    """A fetch that waits for more; ``done`` once it was answered, so that its deadline finds nothing."""
+
+    sender: Sender
+    fetch: Fetch
+    done: bool = False
+
+
+class PartitionActor:
+    """Decides about one partition. ``log`` is the only thing it keeps that outlives it."""
+
+    def __init__(self, topic: str, partition: int, log: Log) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._log = log
+        self._unwritten: list[tuple[bool, Unanswered]] = []
+        self._undurable: deque[Unanswered] = deque()
+        self._undurable_bytes = 0
+        self._syncing = False
+        self._parked: list[Parked] = []
+        self._deadlines: list[tuple[float, int, Parked]] = []
+        self._parked_count = 0
+
+    # -- Actor -----------------------------------------------------------------------------------------
+
+    def receive(self, message: Message, now: Moment) -> Sequence[Effect]:
+        """Produce and fetch, list offsets and delete records; anything else is refused."""
+        if isinstance(message, Synced):
+            return self._synced(message)
+        if not isinstance(message, Envelope):
+            raise TypeError(f"a partition asks nobody, so nobody answers it: {message!r}")
+        try:
+            return self._handle(message, now)
+        except OdradekError as error:
+            return self._refuse(message, error)
+
+    def settle(self, now: Moment) -> Sequence[Effect]:
+        """Write what was appended, start the next sync, release the fetches whose time is over."""
+        effects = [*self._write(), *self._expire(now)]
+        if not self._syncing and (ticket := self._log.sync_begin()) is not None:
+            self._syncing = True
+            effects.append(Sync(ticket))
+        return effects
+
+    def deadline(self) -> float | None:
+        """When the next parked fetch must be answered."""
+        while self._deadlines and self._deadlines[0][2].done:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def stop(self, now: Moment) -> Sequence[Effect]:
+        """Make durable and answer what was accepted; send the waiting readers elsewhere."""
+        effects = self._write()
+        if (ticket := self._log.sync_begin()) is not None:
+            error = None
+            try:
+                ticket.run()
+            except OSError as failed:
+                error = failed
+            effects += self._synced(Synced(ticket, error))
+        stopping = LeaderNotAvailable(f"{self._topic}-{self._partition} is stopping")
+        effects += [Reply(parked.sender, self._fetch_failure(stopping)) for parked in self._parked]
+        self._parked.clear()
+        return effects
+
+    # -- requests --------------------------------------------------------------------------------------
+
+    def _handle(self, envelope: Envelope, now: Moment) -> Sequence[Effect]:
+        request = envelope.request
+        match request:
+            case Produce():
+                self._check_place(request.topic, request.partition)
+                return self._produce(envelope, request, now)
+            case Fetch():
+                self._check_place(request.topic, request.partition)
+                return self._fetch(envelope, request, now)
+            case ListOffsets():
+                self._check_place(request.topic, request.partition)
+                return (Reply(envelope.sender, self._list_offsets(request)),)
+            case DeleteRecords():
+                self._check_place(request.topic, request.partition)
+                return (Reply(envelope.sender, self._delete_records(request)),)
+            case Ping():
+                return (Reply(envelope.sender, PingReply()),)
+            case Configure():
+                self._log.reconfigure(LogSettings.from_config(request.config))
+                return ()
+        raise InvalidRequest(
+            f"a partition's own endpoint takes produce, fetch, list_offsets and delete_records; "
+            f"send {api_name(type(request))} to a router"
+        )
+
+    def _check_place(self, topic: str, partition: int | None) -> None:
+        if topic != self._topic or partition != self._partition:
+            raise UnknownTopicOrPartition(
+                f"this endpoint serves {self._topic}-{self._partition}, not {topic}-{partition}"
+            )
+
+    def _refuse(self, envelope: Envelope, error: OdradekError) -> Sequence[Effect]:
+        request = envelope.request
+        if isinstance(request, Produce) and wants_no_reply(request):
+            return ()
+        if isinstance(request, Fetch):
+            return (Reply(envelope.sender, self._fetch_failure(error)),)
+        return (Reply(envelope.sender, failure(error)),)
+
+    # -- produce ---------------------------------------------------------------------------------------
+
+    def _produce(self, envelope: Envelope, request: Produce, now: Moment) -> Sequence[Effect]:
+        if request.format != "batch" or len(envelope.payload) != 1:
+            raise InvalidRequest(
+                f"a partition's own endpoint takes format 'batch' with one payload frame; this is "
+                f"{request.format!r} with {len(envelope.payload)}: send single records to a router"
+            )
+        batch = envelope.payload[0]
+        if self._undurable_bytes + len(batch) > UNSYNCED_BYTES_MAX:
+            raise ThrottlingQuotaExceeded(
+                f"{self._undurable_bytes} bytes of {self._topic}-{self._partition} wait for the disk already"
+            )
+        header = check_batch(batch)
+        appended = self._log.append(batch, header, now.wall_ms)
+        if wants_no_reply(request):
+            return ()
+        reply = ProduceReply(
+            topic=self._topic,
+            partition=self._partition,
+            offset=appended.base_offset,
+            timestamp=appended.timestamp,
+            count=header.record_count,
+        )
+        waiting = Unanswered(appended.last_offset, len(batch), Reply(envelope.sender, reply))
+        self._undurable_bytes += waiting.size_bytes
+        self._unwritten.append((request.acks in ("all", -1), waiting))
+        return ()
+
+    def _write(self) -> list[Effect]:
+        """One write for the turn; where it fails, nobody of the turn was appended and all are told."""
+        unwritten, self._unwritten = self._unwritten, []
+        try:
+            self._log.write()
+        except KafkaStorageError as error:
+            self._undurable_bytes -= sum(waiting.size_bytes for _, waiting in unwritten)
+            return [Reply(waiting.reply.to, failure(error)) for _, waiting in unwritten]
+        effects: list[Effect] = []
+        for until_durable, waiting in unwritten:
+            if until_durable and waiting.last_offset >= self._log.durable_offset:
+                self._undurable.append(waiting)
+            else:
+                self._undurable_bytes -= waiting.size_bytes
+                effects.append(waiting.reply)
+        return effects
+
+    def _synced(self, synced: Synced) -> list[Effect]:
+        self._syncing = False
+        try:
+            self._log.sync_done(synced.ticket, synced.error)
+        except KafkaStorageError as error:
+            return self._fail_stop(error)
+        effects: list[Effect] = []
+        durable_offset = self._log.durable_offset
+        while self._undurable and self._undurable[0].last_offset < durable_offset:
+            waiting = self._undurable.popleft()
+            self._undurable_bytes -= waiting.size_bytes
+            effects.append(waiting.reply)
+        return effects + self._release()
+
+    def _fail_stop(self, error: KafkaStorageError) -> list[Effect]:
+        """After a failed sync nothing that waited is known to be durable, and nothing more is taken."""
+        waiting = [*self._undurable, *(unanswered for _, unanswered in self._unwritten)]
+        self._undurable.clear()
+        self._unwritten.clear()
+        self._undurable_bytes = 0
+        return [Reply(unanswered.reply.to, failure(error)) for unanswered in waiting]
+
+    # -- fetch -----------------------------------------------------------------------------------------
+
+    def _fetch(self, envelope: Envelope, fetch: Fetch, now: Moment) -> Sequence[Effect]:
+        reply = self._try_fetch(envelope.sender, fetch)
+        if reply is not None:
+            return (reply,)
+        if fetch.max_wait_ms == 0:
+            return (Reply(envelope.sender, self._fetch_reply()),)
+        if len(self._parked) >= PARKED_FETCHES_MAX:
+            raise PolicyViolation(f"{PARKED_FETCHES_MAX} fetches wait at this partition already")
+        parked = Parked(envelope.sender, fetch)
+        self._parked.append(parked)
+        self._parked_count += 1
+        deadline_s = now.monotonic_s + fetch.max_wait_ms / 1000
+        heapq.heappush(self._deadlines, (deadline_s, self._parked_count, parked))
+        return ()
+
+    def _try_fetch(self, sender: Sender, fetch: Fetch, *, at_least_bytes: int | None = None) -> Reply | None:
+        """The reply where enough is there, else None."""
+        log = self._log
+        if not log.start_offset <= fetch.offset <= log.end_offset:
+            raise OffsetOutOfRange(
+                f"{self._topic}-{self._partition} has offsets {log.start_offset} to {log.durable_offset}, "
+                f"not {fetch.offset}"
+            )
+        if fetch.offset >= log.durable_offset and fetch.min_bytes > 0:
+            return None
+        batches = log.read(fetch.offset, fetch.max_bytes)
+        wanted_bytes = min(fetch.min_bytes, fetch.max_bytes) if at_least_bytes is None else at_least_bytes
+        if len(batches) < wanted_bytes:
+            return None
+        return Reply(sender, self._fetch_reply(), (batches,) if batches else ())
+
+    def _fetch_reply(self) -> FetchReply:
+        return FetchReply(
+            topic=self._topic,
+            partition=self._partition,
+            high_watermark=self._log.durable_offset,
+            log_start_offset=self._log.start_offset,
+        )
+
+    def _fetch_failure(self, error: OdradekError) -> FetchReply:
+        """Both ends go with every error of a fetch, so that a reader can find its way back."""
+        reply = self._fetch_reply()
+        reply.error = error.wire()
+        return reply
+
+    def _release(self) -> list[Effect]:
+        """Answer the parked fetches that have enough now."""
+        effects: list[Effect] = []
+        still_parked: list[Parked] = []
+        for parked in self._parked:
+            reply = self._answer_parked(parked, at_least_bytes=None)
+            if reply is None:
+                still_parked.append(parked)
+            else:
+                parked.done = True
+                effects.append(reply)
+        self._parked = still_parked
+        return effects
+
+    def _expire(self, now: Moment) -> list[Effect]:
+        """Answer the parked fetches whose time is over with what there is."""
+        effects: list[Effect] = []
+        while self._deadlines and self._deadlines[0][0] <= now.monotonic_s:
+            parked = heapq.heappop(self._deadlines)[2]
+            if not parked.done:
+                parked.done = True
+                reply = self._answer_parked(parked, at_least_bytes=0)
+                effects.append(reply or Reply(parked.sender, self._fetch_reply()))
+        if effects:
+            self._parked = [parked for parked in self._parked if not parked.done]
+        return effects
+
+    def _answer_parked(self, parked: Parked, *, at_least_bytes: int | None) -> Reply | None:
+        try:
+            return self._try_fetch(parked.sender, parked.fetch, at_least_bytes=at_least_bytes)
+        except OdradekError as error:
+            return Reply(parked.sender, self._fetch_failure(error))
+
+    # -- the rest --------------------------------------------------------------------------------------
+
+    def _list_offsets(self, request: ListOffsets) -> ListOffsetsReply:
+        log = self._log
+        if request.at == "earliest":
+            return ListOffsetsReply(offset=log.start_offset, timestamp=-1)
+        if request.at == "latest":
+            return ListOffsetsReply(offset=log.durable_offset, timestamp=-1)
+        if request.at == "max_timestamp":
+            found = log.offset_of_max_timestamp()
+            at_ms = found[1] if found is not None else 0
+        else:
+            at_ms = int(request.at)
+            found = log.offset_for_timestamp(at_ms)
+        if found is None:
+            return ListOffsetsReply(offset=-1, timestamp=-1)
+        offset, timestamp = self._first_record(found[0], at_ms)
+        return ListOffsetsReply(offset=offset, timestamp=timestamp)
+
+    def _first_record(self, offset: int, at_ms: int) -> tuple[int, int]:
+        """(offset, timestamp) of the first record as late as ``at_ms`` in the batch that holds ``offset``.
+
+        This alone looks into a batch, so it alone loads the codec, and only once somebody asks.
+        """
+        from odradek.protocol.records import decode_batches  # noqa: PLC0415
+
+        batches = self._log.read(offset, 1)
+        for record in decode_batches(batches, offset):
+            if record.timestamp >= at_ms:
+                return record.offset, record.timestamp
+        raise CorruptMessage(f"the batch at offset {offset} claims a record at {at_ms} ms and has none")
+
+    def _delete_records(self, request: DeleteRecords) -> DeleteRecordsReply:
+        log = self._log
+        before = log.durable_offset if request.before_offset == -1 else request.before_offset
+        if not 0 <= before <= log.durable_offset:
+            raise OffsetOutOfRange(
+                f"{self._topic}-{self._partition} has offsets {log.start_offset} to {log.durable_offset}; "
+                f"records before {before} cannot be deleted"
+            )
+        return DeleteRecordsReply(log_start_offset=log.advance_start(before))
+
+
+def wants_no_reply(request: Produce) -> bool:
+    """acks=0: the producer asked for silence, errors included."""
+    return request.acks in (0, "0")

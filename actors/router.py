@@ -1,0 +1,454 @@
+"""The router actor: every request of the public protocol, sent to whoever decides it.
+
+It keeps nothing that must outlive it. It reads headers only; payload frames pass as they came, but
+for clients that send or read single records: those it makes batches of, or takes from batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from actors.actor import Answer, Envelope, Message, Moment, Undeliverable
+from actors.effects import Effect, Forward, Reply, Sender
+from actors.gathering import (
+    Acks,
+    Destination,
+    Gatherer,
+    ManyProgress,
+    ManyReceipt,
+    Receipt,
+    SilentReceipt,
+    SingleReceipt,
+)
+from actors.lag import LagWaiter
+from actors.messages import COORDINATOR, SUPERVISOR, Routes, TopicRoute
+from actors.pending import PendingTable, Waiter
+from actors.routing import RoutingTable, unavailable
+from actors.waiters import FetchedRecords, PassOn, TopicCreated
+from odradek.protocol.batch import Buffer
+from odradek.protocol.errors import (
+    CoordinatorNotAvailable,
+    InvalidRequest,
+    LeaderNotAvailable,
+    MessageTooLarge,
+    NetworkException,
+    OdradekError,
+    ThrottlingQuotaExceeded,
+    UnknownTopicOrPartition,
+)
+from odradek.protocol.messages import (
+    APIS,
+    PROTOCOL_VERSION,
+    TIMEOUT_MS_DEFAULT,
+    AlterConfigs,
+    CreatePartitions,
+    CreateTopics,
+    DeleteRecords,
+    DeleteTopics,
+    DescribeConfigs,
+    Fetch,
+    GroupDelete,
+    GroupDescribe,
+    GroupHeartbeat,
+    GroupList,
+    InitProducerId,
+    ListOffsets,
+    Metadata,
+    MetadataReply,
+    NewTopic,
+    OffsetCommit,
+    OffsetFetch,
+    PartitionMetadata,
+    Ping,
+    PingReply,
+    Produce,
+    ProduceRecord,
+    Request,
+    Status,
+    TopicMetadata,
+    Versions,
+    VersionsReply,
+    failure,
+)
+from odradek.protocol.names import INTERNAL_TOPICS, check_group_name
+from odradek.protocol.records import RecordToWrite
+
+GRACE_S = 5.0
+"""How much longer the router waits than the actor that it asked."""
+AWAITING_TOPIC_MAX = 10_000
+"""Requests that wait for a topic to be created."""
+
+_TO_SUPERVISOR = (CreateTopics, DeleteTopics, CreatePartitions, DescribeConfigs, AlterConfigs, Status)
+_TO_COORDINATOR = (
+    InitProducerId,
+    GroupHeartbeat,
+    OffsetCommit,
+    OffsetFetch,
+    GroupList,
+    GroupDelete,
+)
+_WRITES = (Produce, OffsetCommit, DeleteRecords, GroupDelete)
+
+
+@dataclass(frozen=True, slots=True)
+class RouterOptions:
+    """``server`` is the name and version that ``versions`` tells."""
+
+    index: int
+    server: str
+    auto_create_topics: bool = True
+    default_partitions: int = 1
+
+
+class RouterActor:
+    """Decides where each request goes and what becomes of its answer."""
+
+    def __init__(self, options: RouterOptions) -> None:
+        self._options = options
+        self._table = RoutingTable(options.index)
+        self._pending = PendingTable()
+        self._gatherer = Gatherer()
+        self._awaiting: dict[str, list[Envelope]] = {}
+        self._now = Moment(0.0, 0)
+
+    # -- Actor -----------------------------------------------------------------------------------------
+
+    def receive(self, message: Message, now: Moment) -> Sequence[Effect]:
+        """A request of a client, an answer of an actor, or news of the routing table."""
+        self._now = now
+        match message:
+            case Envelope(request=Routes() as routes):
+                return self._take_routes(routes)
+            case Envelope():
+                return self._receive_request(message)
+            case Answer(token=token):
+                pending = self._pending.take(token)
+                return pending.waiter.answered(message) if pending is not None else ()
+            case Undeliverable(token=token, error=error):
+                pending = self._pending.take(token)
+                return pending.waiter.failed(error) if pending is not None else ()
+        raise TypeError(f"a router syncs nothing: {message!r}")
+
+    def settle(self, now: Moment) -> Sequence[Effect]:
+        """Send the batches that this turn's records make; end what has waited too long."""
+        self._now = now
+        effects: list[Effect] = []
+        for batch, waiter in self._gatherer.flush():
+            topic, partition, acks = waiter.destination
+            request = Produce(topic=topic, partition=partition, acks=acks, format="batch")
+            try:
+                effects.append(self._forward_produce(request, batch, waiter))
+            except OdradekError as error:
+                effects += waiter.failed(error)
+        effects += self._pending.expire(now.monotonic_s)
+        return effects
+
+    def deadline(self) -> float | None:
+        """When the next request has waited too long."""
+        return self._pending.deadline()
+
+    def stop(self, now: Moment) -> Sequence[Effect]:
+        """Tell everybody who waits that this router ends."""
+        effects: list[Effect] = []
+        for pending in self._pending.clear():
+            effects += pending.waiter.failed(self._lost(pending.address, writes=pending.writes))
+        for envelopes in self._awaiting.values():
+            effects += [
+                _refuse(envelope, LeaderNotAvailable("the router is stopping")) for envelope in envelopes
+            ]
+        self._awaiting.clear()
+        return effects
+
+    # -- routes ----------------------------------------------------------------------------------------
+
+    def _take_routes(self, routes: Routes) -> Sequence[Effect]:
+        effects, lost = self._table.replace(routes)
+        for pending in self._pending.take_address(lost):
+            effects += pending.waiter.failed(self._lost(pending.address, writes=pending.writes))
+        for name in [name for name in self._awaiting if self._table.all_serve(name)]:
+            effects += self._retry_awaiting(name)
+        return effects
+
+    @staticmethod
+    def _lost(address: str, *, writes: bool) -> OdradekError:
+        if writes:
+            return NetworkException(f"{address} ended before it answered; whether it wrote is unknown")
+        return LeaderNotAvailable(f"{address} ended before it answered; try again")
+
+    # -- requests --------------------------------------------------------------------------------------
+
+    def _receive_request(self, envelope: Envelope) -> Sequence[Effect]:
+        try:
+            return self._handle(envelope)
+        except UnknownTopicOrPartition as error:
+            awaiting = self._await_topic(envelope)
+            return awaiting if awaiting is not None else _silent_or(envelope, error)
+        except OdradekError as error:
+            return _silent_or(envelope, error)
+
+    def _handle(self, envelope: Envelope) -> Sequence[Effect]:
+        sender = envelope.sender
+        match envelope.request:
+            case Produce() as request:
+                return self._produce(envelope, request)
+            case Fetch() as request:
+                return self._fetch(sender, request)
+            case ListOffsets() | DeleteRecords() as request:
+                address = self._table.served(request.topic, request.partition)
+                return (self._forward(address, request, PassOn(sender)),)
+            case Metadata() as request:
+                return (Reply(sender, self._metadata(request)),)
+            case Ping():
+                return (Reply(sender, PingReply()),)
+            case Versions():
+                apis = {name: api.versions for name, api in APIS.items()}
+                reply = VersionsReply(server=self._options.server, protocol=PROTOCOL_VERSION, apis=apis)
+                return (Reply(sender, reply),)
+            case GroupDescribe() as request:
+                return (self._describe_group(sender, request),)
+        if isinstance(envelope.request, _TO_SUPERVISOR):
+            return (self._forward(SUPERVISOR, envelope.request, PassOn(sender)),)
+        if isinstance(envelope.request, _TO_COORDINATOR):
+            return (self._to_coordinator(envelope.request, PassOn(sender)),)
+        raise InvalidRequest("this request is not for clients")
+
+    def _forward(
+        self,
+        address: str,
+        request: Request,
+        waiter: Waiter,
+        payload: Sequence[Buffer] = (),
+        wait_ms: int | None = None,
+    ) -> Forward:
+        timeout_ms = request.timeout_ms if request.timeout_ms is not None else TIMEOUT_MS_DEFAULT
+        wait_s = (timeout_ms if wait_ms is None else wait_ms) / 1000
+        if address == SUPERVISOR or wait_ms is not None:
+            wait_s += GRACE_S
+        token = self._pending.add(
+            waiter,
+            address,
+            self._now.monotonic_s + wait_s,
+            writes=isinstance(request, _WRITES),
+            size_bytes=sum(map(len, payload)),
+        )
+        return Forward(address, request, token, payload)
+
+    def _to_coordinator(self, request: Request, waiter: Waiter) -> Forward:
+        group = getattr(request, "group", None)
+        if group is not None:
+            check_group_name(group)
+        if not self._table.coordinator_serves:
+            raise CoordinatorNotAvailable("the coordinator is starting; try again")
+        return self._forward(COORDINATOR, request, waiter)
+
+    def _describe_group(self, sender: Sender, request: GroupDescribe) -> Effect:
+        def ask_latest(topic: str, partition: int, waiter: Waiter) -> Forward:
+            latest = ListOffsets(topic=topic, partition=partition, at="latest")
+            return self._forward(self._table.served(topic, partition), latest, waiter)
+
+        return self._to_coordinator(request, LagWaiter(sender, ask_latest))
+
+    # -- produce ---------------------------------------------------------------------------------------
+
+    def _produce(self, envelope: Envelope, request: Produce) -> Sequence[Effect]:
+        topic = self._table.topic(request.topic)
+        if request.format == "batch":
+            return (self._produce_batch(envelope, request, topic),)
+        if request.records is None:
+            return self._produce_single(envelope, request, topic)
+        return self._produce_many(envelope, request, request.records, topic)
+
+    def _produce_batch(self, envelope: Envelope, request: Produce, topic: TopicRoute) -> Effect:
+        if request.partition is None:
+            raise InvalidRequest("format 'batch' needs a partition: the records inside stay where they are")
+        if len(envelope.payload) != 1:
+            raise InvalidRequest(f"format 'batch' has one payload frame, this has {len(envelope.payload)}")
+        batch = envelope.payload[0]
+        if len(batch) > (limit := _batch_bytes_max(topic)):
+            raise MessageTooLarge(
+                f"the batch has {len(batch)} bytes, max.message.bytes of {topic.name!r} is {limit}"
+            )
+        return self._forward_produce(request, batch, PassOn(envelope.sender))
+
+    def _forward_produce(self, request: Produce, batch: Buffer, waiter: Waiter) -> Effect:
+        assert request.partition is not None
+        address = self._table.served(request.topic, request.partition)
+        if _acks(request) == 0:
+            # Nobody answers, so nothing is pending.
+            return Forward(address, request, 0, (batch,))
+        return self._forward(address, request, waiter, (batch,))
+
+    def _produce_single(self, envelope: Envelope, request: Produce, topic: TopicRoute) -> Sequence[Effect]:
+        if len(envelope.payload) > 1:
+            raise InvalidRequest(
+                f"one record has one payload frame, or none for a null value; this has "
+                f"{len(envelope.payload)}: name the records in 'records' to send many"
+            )
+        value = bytes(envelope.payload[0]) if envelope.payload else None
+        described = ProduceRecord(key=request.key, headers=request.headers, timestamp=request.timestamp)
+        acks = _acks(request)
+        receipt: Receipt = SingleReceipt(envelope.sender, topic.name) if acks else SilentReceipt()
+        self._gather(topic, request.partition, acks, described, value, receipt)
+        return ()
+
+    def _produce_many(
+        self,
+        envelope: Envelope,
+        request: Produce,
+        records: Sequence[ProduceRecord],
+        topic: TopicRoute,
+    ) -> Sequence[Effect]:
+        if len(records) != len(envelope.payload):
+            raise InvalidRequest(
+                f"'records' names {len(records)} records, {len(envelope.payload)} payload frames came; "
+                "each record has one, a null value an empty one"
+            )
+        acks = _acks(request)
+        progress = ManyProgress(envelope.sender, topic.name, len(records) + 1, [(None, None)] * len(records))
+        for index, (described, value) in enumerate(zip(records, envelope.payload, strict=True)):
+            receipt: Receipt = ManyReceipt(progress, index) if acks else SilentReceipt()
+            try:
+                given = None if described.null else bytes(value)
+                self._gather(topic, request.partition, acks, described, given, receipt)
+            except OdradekError as error:
+                receipt.failed(request.partition if request.partition is not None else -1, error)
+        # The one too many is closed here, so that the reply cannot leave before every record was seen.
+        done = progress.close_one() if acks else None
+        return (done,) if done is not None else ()
+
+    def _gather(
+        self,
+        topic: TopicRoute,
+        partition: int | None,
+        acks: Acks,
+        described: ProduceRecord,
+        value: bytes | None,
+        receipt: Receipt,
+    ) -> None:
+        if partition is None:
+            partition = self._table.place(topic, described.key, len(value or b""))
+        self._table.served(topic.name, partition)
+        timestamp = described.timestamp if described.timestamp is not None else self._now.wall_ms
+        record = RecordToWrite(timestamp, described.key, value, described.headers)
+        destination = Destination(topic.name, partition, acks)
+        self._gatherer.add(destination, record, receipt, _batch_bytes_max(topic))
+
+    # -- fetch and metadata ----------------------------------------------------------------------------
+
+    def _fetch(self, sender: Sender, request: Fetch) -> Sequence[Effect]:
+        address = self._table.served(request.topic, request.partition)
+        waiter: Waiter = PassOn(sender)
+        if request.format == "records":
+            waiter = FetchedRecords(sender, request.offset)
+            request = _as_batch(request)
+        wait_ms = max(request.max_wait_ms, request.timeout_ms or 0)
+        return (self._forward(address, request, waiter, wait_ms=wait_ms),)
+
+    def _metadata(self, request: Metadata) -> MetadataReply:
+        names = sorted(self._table.topics) if request.topics is None else request.topics
+        return MetadataReply(
+            cluster_id=self._table.cluster_id,
+            routers=self._table.routers,
+            topics=[self._topic_metadata(name, create=request.allow_auto_create) for name in names],
+        )
+
+    def _topic_metadata(self, name: str, *, create: bool) -> TopicMetadata:
+        try:
+            topic = self._table.topic(name)
+        except UnknownTopicOrPartition as error:
+            if create and self._may_create(name):
+                raise
+            return TopicMetadata(name=name, error=error.wire())
+        except OdradekError as error:
+            return TopicMetadata(name=name, error=error.wire())
+        partitions = [
+            PartitionMetadata(
+                partition=route.partition,
+                leader_epoch=route.leader_epoch,
+                endpoints=route.endpoints,
+                error=unavailable(name, route).wire() if route.inner is None else None,
+            )
+            for route in topic.partitions
+        ]
+        return TopicMetadata(
+            name=name, topic_id=topic.topic_id, internal=topic.internal, partitions=partitions
+        )
+
+    # -- topics that do not exist yet ------------------------------------------------------------------
+
+    def _may_create(self, name: str) -> bool:
+        return self._options.auto_create_topics and name not in INTERNAL_TOPICS
+
+    def _await_topic(self, envelope: Envelope) -> Sequence[Effect] | None:
+        """Have the missing topic created and keep the request until it serves; None where nobody wants it."""
+        name = self._missing_topic(envelope.request)
+        if name is None or not self._may_create(name):
+            return None
+        if sum(map(len, self._awaiting.values())) >= AWAITING_TOPIC_MAX:
+            error = ThrottlingQuotaExceeded(f"{AWAITING_TOPIC_MAX} requests wait for new topics already")
+            return _silent_or(envelope, error)
+        if name in self._awaiting:
+            self._awaiting[name].append(envelope)
+            return ()
+        new = NewTopic(name=name, partitions=self._options.default_partitions)
+        waiter = TopicCreated(lambda error: self._creation_ended(name, error))
+        forward = self._forward(SUPERVISOR, CreateTopics(topics=[new]), waiter)
+        self._awaiting[name] = [envelope]
+        return (forward,)
+
+    def _missing_topic(self, request: Request) -> str | None:
+        """The topic that a request wants created, where it wants one at all."""
+        if isinstance(request, Produce) and request.topic not in self._table.topics:
+            return request.topic
+        if isinstance(request, Metadata) and request.topics is not None:
+            return next((name for name in request.topics if name not in self._table.topics), None)
+        return None
+
+    def _creation_ended(self, name: str, error: OdradekError | None) -> Sequence[Effect]:
+        if error is not None:
+            return [
+                effect for envelope in self._awaiting.pop(name, []) for effect in _silent_or(envelope, error)
+            ]
+        # Routes that name the topic may still be on their way; they release what waits.
+        return self._retry_awaiting(name) if self._table.all_serve(name) else ()
+
+    def _retry_awaiting(self, name: str) -> Sequence[Effect]:
+        effects: list[Effect] = []
+        for envelope in self._awaiting.pop(name, []):
+            effects += self._receive_request(envelope)
+        return effects
+
+
+def _refuse(envelope: Envelope, error: OdradekError) -> Effect:
+    return Reply(envelope.sender, failure(error))
+
+
+def _silent_or(envelope: Envelope, error: OdradekError) -> Sequence[Effect]:
+    request = envelope.request
+    if isinstance(request, Produce) and _acks(request) == 0:
+        return ()
+    return (_refuse(envelope, error),)
+
+
+def _acks(request: Produce) -> Acks:
+    if request.acks in (0, "0"):
+        return 0
+    return 1 if request.acks in (1, "1") else "all"
+
+
+def _batch_bytes_max(topic: TopicRoute) -> int:
+    return int(topic.config["max.message.bytes"])
+
+
+def _as_batch(request: Fetch) -> Fetch:
+    return Fetch(
+        topic=request.topic,
+        partition=request.partition,
+        offset=request.offset,
+        max_bytes=request.max_bytes,
+        min_bytes=request.min_bytes,
+        max_wait_ms=request.max_wait_ms,
+        timeout_ms=request.timeout_ms,
+        format="batch",
+    )

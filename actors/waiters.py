@@ -1,0 +1,83 @@
+"""What a router does with the answers that need no more than themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from actors.actor import Answer
+from actors.effects import Effect, Reply, Sender
+from odradek.protocol.batch import Buffer
+from odradek.protocol.errors import OdradekError, TopicAlreadyExists, error_from_wire
+from odradek.protocol.messages import Blob, CreateTopicsReply, FetchedRecord, FetchReply, failure
+from odradek.protocol.records import DecodedRecord, decode_batches
+
+
+@dataclass(frozen=True, slots=True)
+class PassOn:
+    """The answer as it is, to the client."""
+
+    sender: Sender
+
+    def answered(self, answer: Answer) -> Sequence[Effect]:
+        return (Reply(self.sender, answer.reply, answer.payload),)
+
+    def failed(self, error: OdradekError) -> Sequence[Effect]:
+        return (Reply(self.sender, failure(error)),)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedRecords:
+    """Batches taken apart for a client that reads single records."""
+
+    sender: Sender
+    from_offset: int
+
+    def answered(self, answer: Answer) -> Sequence[Effect]:
+        reply = answer.reply
+        if not isinstance(reply, FetchReply):
+            raise TypeError(f"a partition answered a fetch with {reply!r}")
+        if reply.error is not None:
+            return (Reply(self.sender, reply),)
+        try:
+            records = [
+                record for batches in answer.payload for record in decode_batches(batches, self.from_offset)
+            ]
+        except OdradekError as error:
+            reply.error = error.wire()
+            return (Reply(self.sender, reply),)
+        reply.records = [_described(record) for record in records]
+        payload: list[Buffer] = [record.value or b"" for record in records]
+        return (Reply(self.sender, reply, payload),)
+
+    def failed(self, error: OdradekError) -> Sequence[Effect]:
+        return (Reply(self.sender, failure(error)),)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicCreated:
+    """``ended`` hears None when the topic exists, else why it does not."""
+
+    ended: Callable[[OdradekError | None], Sequence[Effect]]
+
+    def answered(self, answer: Answer) -> Sequence[Effect]:
+        reply = answer.reply
+        error = reply.error
+        if error is None and isinstance(reply, CreateTopicsReply) and reply.topics:
+            error = reply.topics[0].error
+        if error is None or error.code == TopicAlreadyExists.code:
+            return self.ended(None)
+        return self.ended(error_from_wire(error))
+
+    def failed(self, error: OdradekError) -> Sequence[Effect]:
+        return self.ended(error)
+
+
+def _described(record: DecodedRecord) -> FetchedRecord:
+    return FetchedRecord(
+        offset=record.offset,
+        timestamp=record.timestamp,
+        key=None if record.key is None else Blob(record.key),
+        headers=[(name, None if value is None else Blob(value)) for name, value in record.headers],
+        null=record.value is None,
+    )

@@ -1,0 +1,99 @@
+"""The control link: the supervisor's end, which knows every child by name and incarnation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import zmq
+
+from actors.actor import Envelope
+from actors.effects import Sender
+from actors.messages import TO_SUPERVISOR
+from odradek.protocol.codec import Encoding, RequestDecoder, encode
+from odradek.protocol.messages import (
+    AlterConfigs,
+    CreatePartitions,
+    CreateTopics,
+    DeleteTopics,
+    DescribeConfigs,
+    Reply,
+    Request,
+    Status,
+    failure,
+)
+from transport.frames import MalformedError, read_request, reply_frames
+from transport.sockets import control_listener, new_context
+
+SUPERVISOR_REQUESTS: tuple[type[Request], ...] = (
+    CreateTopics,
+    DeleteTopics,
+    CreatePartitions,
+    DescribeConfigs,
+    AlterConfigs,
+    Status,
+)
+"""The public requests that the supervisor answers; routers send them on."""
+MESSAGES_PER_WAIT_MAX = 1_000
+
+
+def control_identity(name: str, incarnation: int) -> bytes:
+    """The routing id of a child on the control link."""
+    return f"{name}#{incarnation}".encode()
+
+
+class ControlServer:
+    """The supervisor's socket. Children are told and answered; nothing here ever blocks."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._context = new_context()
+        self._socket = control_listener(self._context, endpoint)
+        self._decoder: RequestDecoder[Request] = RequestDecoder((*TO_SUPERVISOR, *SUPERVISOR_REQUESTS))
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._fds: set[int] = set()
+
+    def wait(self, timeout_s: float, fds: Sequence[int] = ()) -> tuple[list[Envelope], list[int]]:
+        """Envelopes that came and those of ``fds`` that are readable, after at most ``timeout_s``."""
+        self._watch(set(fds))
+        ready = dict(self._poller.poll(max(0, int(timeout_s * 1000))))
+        envelopes = self._receive() if self._socket in ready else []
+        return envelopes, [fd for fd in ready if isinstance(fd, int)]
+
+    def tell(self, name: str, incarnation: int, message: Request) -> bool:
+        """Send a message to a child; False where it is not connected or its queue is full."""
+        return self._send([control_identity(name, incarnation), encode(message, Encoding.MSGPACK)])
+
+    def reply(self, to: Sender, reply: Reply) -> bool:
+        """Answer a request; False where the asker is gone."""
+        return self._send(list(reply_frames(to, reply, ())))
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+    def _watch(self, fds: set[int]) -> None:
+        for fd in fds - self._fds:
+            self._poller.register(fd, zmq.POLLIN)
+        for fd in self._fds - fds:
+            self._poller.unregister(fd)
+        self._fds = fds
+
+    def _receive(self) -> list[Envelope]:
+        envelopes: list[Envelope] = []
+        for _ in range(MESSAGES_PER_WAIT_MAX):
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                break
+            try:
+                envelopes.append(read_request("control", frames, self._decoder))
+            except MalformedError as malformed:
+                self.reply(malformed.sender, failure(malformed.error))
+        return envelopes
+
+    def _send(self, frames: Sequence[bytes | bytearray | memoryview]) -> bool:
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.ZMQError:
+            return False
+        return True

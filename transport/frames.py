@@ -1,0 +1,62 @@
+"""Frames to envelopes and replies to frames: the one place that knows where the header stands.
+
+::
+
+    [ identity ][ empty, with REQ only ][ header ][ payload ]*
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import zmq
+
+from actors.actor import Envelope
+from actors.effects import Sender
+from odradek.protocol.batch import Buffer
+from odradek.protocol.codec import BadRequest, Encoding, RequestDecoder, encode
+from odradek.protocol.errors import InvalidRequest, OdradekError
+from odradek.protocol.messages import Reply, Request
+
+COPY_BYTES_MAX = 4_096
+"""Frames up to this size become bytes; larger ones stay where libzmq put them."""
+
+
+class MalformedError(Exception):
+    """A request that could not be read, and where the reply that says so must go."""
+
+    def __init__(self, sender: Sender, error: OdradekError) -> None:
+        super().__init__(str(error))
+        self.sender = sender
+        self.error = error
+
+
+def frame_buffer(frame: zmq.Frame) -> Buffer:
+    """The frame's bytes, copied only where that is cheaper than keeping libzmq's buffer alive."""
+    return frame.bytes if len(frame) <= COPY_BYTES_MAX else frame.buffer
+
+
+def read_request(socket: str, frames: Sequence[zmq.Frame], decoder: RequestDecoder[Request]) -> Envelope:
+    """The envelope in what a ROUTER received. Raises MalformedError for a header that cannot be read."""
+    identity = frames[0].bytes
+    delimiter = len(frames) > 1 and len(frames[1]) == 0
+    start = 2 if delimiter else 1
+    if len(frames) <= start:
+        sender = Sender(socket, identity, delimiter, Encoding.JSON, None)
+        raise MalformedError(sender, InvalidRequest("the message has no header frame"))
+    try:
+        request, encoding = decoder.decode(frames[start].buffer)
+    except BadRequest as bad:
+        sender = Sender(socket, identity, delimiter, bad.encoding, bad.request_id)
+        raise MalformedError(sender, bad.error) from None
+    sender = Sender(socket, identity, delimiter, encoding, request.id)
+    return Envelope(sender, request, [frame_buffer(frame) for frame in frames[start + 1 :]])
+
+
+def reply_frames(to: Sender, reply: Reply, payload: Sequence[Buffer]) -> list[Buffer]:
+    """A reply in the encoding, with the id and behind the delimiter of the request that it answers."""
+    reply.id = to.id
+    head: list[Buffer] = [to.identity, b""] if to.delimiter else [to.identity]
+    head.append(encode(reply, to.encoding))
+    head.extend(payload)
+    return head

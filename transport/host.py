@@ -1,0 +1,277 @@
+"""The one loop: reads the sockets, hands messages to the actor, performs the effects that it returns.
+
+A turn is: wait; read the clock once; drain every inbox (bounded); let the actor settle; perform.
+Beats to the supervisor are sent from this loop, so that an actor that hangs falls silent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import zmq
+
+from actors.actor import Actor, Envelope, Message, Moment
+from actors.effects import Effect, Forward, Link, Log, Reply, Sender, Sync, Unlink
+from actors.messages import SUPERVISOR, TO_CHILD, ChildBeat, ChildFailed, ChildReady, ChildStopped, Stop
+from odradek.protocol.batch import Buffer
+from odradek.protocol.codec import Encoding, RequestDecoder, encode, is_reply, public_decoder
+from odradek.protocol.errors import OdradekError
+from odradek.protocol.messages import Request, failure
+from transport.clock import read_clock
+from transport.control import control_identity
+from transport.frames import MalformedError, read_request, reply_frames
+from transport.links import SEND_COPY_BYTES_MAX, Links, read_answer, stamp
+from transport.sockets import (
+    Socket,
+    control_link,
+    inner_listener,
+    new_context,
+    public_listener,
+)
+from transport.syncer import Syncer
+
+INBOX_MESSAGES_MAX = 512
+INBOX_BYTES_MAX = 32 << 20
+"""What one turn takes from one socket before the actor settles."""
+WAIT_S_MAX = 3_600.0
+STOP_SYNC_WAIT_MS = 100
+
+LogLine = Callable[[str, dict[str, object]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that others connect to. ``name`` is public, direct (both for clients) or inner."""
+
+    name: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """Who this process is and where it is reached."""
+
+    name: str
+    incarnation: int
+    control: str
+    listeners: tuple[Listener, ...] = ()
+    beat_interval_s: float = 1.0
+
+
+class Host:
+    """The shell of one actor. Everything that an effect asks of the world happens in ``_perform``."""
+
+    def __init__(self, options: HostOptions, log: LogLine) -> None:
+        self._options = options
+        self._log = log
+        self._context = new_context()
+        identity = control_identity(options.name, options.incarnation)
+        self._control = control_link(self._context, options.control, identity)
+        self._control_decoder: RequestDecoder[Request] = RequestDecoder(TO_CHILD)
+        self._public_decoder = public_decoder()
+        self._listening: dict[str, Socket] = {}
+        self._links: Links | None = None
+        self._syncer: Syncer | None = None
+        self._poller = zmq.Poller()
+        self._poller.register(self._control, zmq.POLLIN)
+        self._undelivered: deque[Message] = deque()
+        self._stopping = False
+        self._next_beat_s = 0.0
+        self.dropped: Counter[str] = Counter()
+        self.beat()
+
+    # -- before the loop -----------------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """Tell the supervisor that this process turns; to be called in any long work before ``run``."""
+        now = read_clock()
+        if now.monotonic_s >= self._next_beat_s:
+            self._next_beat_s = now.monotonic_s + self._options.beat_interval_s
+            self._tell_supervisor(ChildBeat(name=self._options.name, incarnation=self._options.incarnation))
+
+    def bind(self) -> dict[str, str]:
+        """Open every listener; the endpoint of each by name, with port 0 made real."""
+        endpoints = {}
+        for listener in self._options.listeners:
+            listen = inner_listener if listener.name == "inner" else public_listener
+            socket = listen(self._context, listener.endpoint)
+            self._listening[listener.name] = socket
+            self._poller.register(socket, zmq.POLLIN)
+            bound = socket.get(zmq.LAST_ENDPOINT)
+            endpoints[listener.name] = bound.decode() if isinstance(bound, bytes) else str(bound)
+        return endpoints
+
+    def fail(self, error: OdradekError) -> None:
+        """Tell the supervisor why this process cannot serve."""
+        self._tell_supervisor(
+            ChildFailed(name=self._options.name, incarnation=self._options.incarnation, error=error.wire())
+        )
+
+    def close(self) -> None:
+        """Close every socket; what was sent has LINGER_MS to leave."""
+        if self._syncer is not None:
+            self._syncer.close()
+        if self._links is not None:
+            self._links.close()
+        for socket in self._listening.values():
+            socket.close()
+        self._control.close()
+        self._context.term()
+
+    # -- the loop --------------------------------------------------------------------------------------
+
+    def run(self, actor: Actor, ready: ChildReady) -> None:
+        """Announce ``ready``, serve until the supervisor says stop, then let the actor finish."""
+        self._tell_supervisor(ready)
+        while not self._stopping:
+            self._turn(actor)
+        self._finish(actor)
+
+    def _turn(self, actor: Actor) -> None:
+        ready = self._poller.poll(self._wait_ms(actor))
+        now = read_clock()
+        for source, _ in ready:
+            self._read(source, actor, now)
+        while self._undelivered:
+            self._perform(actor.receive(self._undelivered.popleft(), now))
+        self._perform(actor.settle(now))
+        if now.monotonic_s >= self._next_beat_s:
+            self.beat()
+
+    def _wait_ms(self, actor: Actor) -> int:
+        if self._undelivered:
+            return 0
+        until_s = self._next_beat_s
+        deadline_s = actor.deadline()
+        if deadline_s is not None:
+            until_s = min(until_s, deadline_s)
+        wait_s = until_s - read_clock().monotonic_s
+        # Rounded up: a loop that wakes before its deadline only turns once more.
+        return max(0, int(min(wait_s, WAIT_S_MAX) * 1000) + 1) if wait_s > 0 else 0
+
+    def _read(self, source: object, actor: Actor, now: Moment) -> None:
+        if self._syncer is not None and source == self._syncer.wakeup_fd:
+            for synced in self._syncer.take():
+                self._perform(actor.receive(synced, now))
+        elif self._links is not None and source is self._links.socket:
+            for answer in self._links.answers(INBOX_MESSAGES_MAX):
+                self._perform(actor.receive(answer, now))
+        elif source is self._control:
+            self._read_control(actor, now)
+        else:
+            for name, socket in self._listening.items():
+                if socket is source:
+                    self._read_requests(name, socket, actor, now)
+
+    def _read_requests(self, name: str, socket: Socket, actor: Actor, now: Moment) -> None:
+        taken_bytes = 0
+        for _ in range(INBOX_MESSAGES_MAX):
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            try:
+                envelope = read_request(name, frames, self._public_decoder)
+            except MalformedError as malformed:
+                self._perform((Reply(malformed.sender, failure(malformed.error)),))
+                continue
+            self._perform(actor.receive(envelope, now))
+            taken_bytes += sum(map(len, envelope.payload))
+            if taken_bytes >= INBOX_BYTES_MAX:
+                return
+
+    def _read_control(self, actor: Actor, now: Moment) -> None:
+        for _ in range(INBOX_MESSAGES_MAX):
+            try:
+                frames = self._control.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            if is_reply(frames[0].buffer):
+                self._perform(actor.receive(read_answer(frames[0], frames[1:]), now))
+                continue
+            request, encoding = self._control_decoder.decode(frames[0].buffer)
+            if isinstance(request, Stop):
+                self._stopping = True
+                return
+            sender = Sender("control", b"", False, encoding, None)
+            self._perform(actor.receive(Envelope(sender, request), now))
+
+    def _finish(self, actor: Actor) -> None:
+        """Wait for the disk, let the actor answer what it holds, say goodbye."""
+        while self._syncer is not None and not self._syncer.idle:
+            self._poller.poll(STOP_SYNC_WAIT_MS)
+            now = read_clock()
+            for synced in self._syncer.take():
+                self._perform(actor.receive(synced, now))
+            self.beat()
+        self._perform(actor.stop(read_clock()))
+
+    def stopped(self) -> None:
+        """Tell the supervisor that all is durable and closed."""
+        self._tell_supervisor(ChildStopped(name=self._options.name, incarnation=self._options.incarnation))
+
+    # -- effects -------------------------------------------------------------------------------------
+
+    def _perform(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Reply():
+                    self._reply(effect)
+                case Forward():
+                    self._forward(effect)
+                case Sync():
+                    self._start_syncer().submit(effect.ticket)
+                case Link():
+                    self._open_links().link(effect.address, effect.endpoint)
+                case Unlink():
+                    self._open_links().unlink(effect.address)
+                case Log():
+                    self._log(effect.event, effect.fields)
+                case _:
+                    raise TypeError(f"unknown effect: {effect!r}")
+
+    def _reply(self, effect: Reply) -> None:
+        socket = self._listening[effect.to.socket]
+        frames = reply_frames(effect.to, effect.reply, effect.payload)
+        try:
+            socket.send_multipart(frames, zmq.NOBLOCK, copy=_small(effect.payload))
+        except zmq.Again:
+            # The peer does not read. It will time out and ask again; others must not wait for it.
+            self.dropped["reply queue full"] += 1
+        except zmq.ZMQError:
+            self.dropped["peer gone"] += 1
+
+    def _forward(self, effect: Forward) -> None:
+        if effect.address == SUPERVISOR:
+            self._send_control([stamp(effect.request, effect.token), *effect.payload])
+            return
+        undeliverable = self._open_links().forward(effect)
+        if undeliverable is not None:
+            self._undelivered.append(undeliverable)
+
+    def _tell_supervisor(self, request: Request) -> None:
+        self._send_control([encode(request, Encoding.MSGPACK)])
+
+    def _send_control(self, frames: Sequence[Buffer]) -> None:
+        try:
+            self._control.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            self.dropped["control queue full"] += 1
+
+    def _open_links(self) -> Links:
+        if self._links is None:
+            self._links = Links(self._context)
+            self._poller.register(self._links.socket, zmq.POLLIN)
+        return self._links
+
+    def _start_syncer(self) -> Syncer:
+        if self._syncer is None:
+            self._syncer = Syncer()
+            self._poller.register(self._syncer.wakeup_fd, zmq.POLLIN)
+        return self._syncer
+
+
+def _small(payload: Sequence[Buffer]) -> bool:
+    return all(len(frame) <= SEND_COPY_BYTES_MAX for frame in payload)

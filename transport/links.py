@@ -1,0 +1,107 @@
+"""Links to other actors: one socket that connects to all of them, and the tokens that find answers.
+
+The ``id`` of an inner request is ``token * API_SLOTS + api``, so that an answer says by itself how
+to read it and nothing has to be remembered here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import zmq
+
+from actors.actor import Answer, Undeliverable
+from actors.effects import Forward
+from odradek.protocol.batch import Buffer
+from odradek.protocol.codec import REPLY_DECODERS, Encoding, encode, peek_reply
+from odradek.protocol.errors import InvalidRequest, LeaderNotAvailable, ThrottlingQuotaExceeded
+from odradek.protocol.messages import APIS, Request
+from transport.frames import frame_buffer
+from transport.sockets import Context, links_socket
+
+API_SLOTS = 64
+SEND_COPY_BYTES_MAX = 65_536
+"""Messages up to this size are cheaper to copy into libzmq than to track."""
+
+_SLOT_OF_API: dict[type[Request], int] = {request: slot for slot, request in enumerate(APIS.values())}
+_DECODER_OF_SLOT = [REPLY_DECODERS[request] for request in APIS.values()]
+assert len(_DECODER_OF_SLOT) <= API_SLOTS
+
+
+def stamp(request: Request, token: int) -> bytes:
+    """The header of an inner request that carries its token."""
+    original, request.id = request.id, token * API_SLOTS + _SLOT_OF_API[type(request)]
+    try:
+        return encode(request, Encoding.MSGPACK)
+    finally:
+        request.id = original
+
+
+def read_answer(header: zmq.Frame, payload: Sequence[zmq.Frame]) -> Answer:
+    """The answer to a stamped request. Raises InvalidRequest for what is none."""
+    stamped = peek_reply(header.buffer).id
+    if not isinstance(stamped, int) or stamped % API_SLOTS >= len(_DECODER_OF_SLOT):
+        raise InvalidRequest(f"an inner reply has the id {stamped!r}, which nobody stamped")
+    reply = _DECODER_OF_SLOT[stamped % API_SLOTS].decode(header.buffer)
+    return Answer(stamped // API_SLOTS, reply, [frame_buffer(frame) for frame in payload])
+
+
+class Links:
+    """What one process is connected to. Addresses are names; each new endpoint is a new connection."""
+
+    def __init__(self, context: Context) -> None:
+        self.socket = links_socket(context)
+        self._connected: dict[str, tuple[str, bytes]] = {}
+        self._connections_made = 0
+
+    def link(self, address: str, endpoint: str) -> None:
+        """Connect ``address`` to ``endpoint``; what was queued for an older endpoint is dropped."""
+        known = self._connected.get(address)
+        if known is not None:
+            if known[0] == endpoint:
+                return
+            self.unlink(address)
+        self._connections_made += 1
+        routing_id = f"{address}#{self._connections_made}".encode()
+        self.socket.set(zmq.CONNECT_ROUTING_ID, routing_id)
+        self.socket.connect(endpoint)
+        self._connected[address] = endpoint, routing_id
+
+    def unlink(self, address: str) -> None:
+        """Forget ``address`` and drop what is queued for it."""
+        known = self._connected.pop(address, None)
+        if known is not None:
+            self.socket.disconnect(known[0])
+
+    def forward(self, effect: Forward) -> Undeliverable | None:
+        """Send a request on; None where it left, else why it could not."""
+        known = self._connected.get(effect.address)
+        if known is None:
+            return Undeliverable(effect.token, LeaderNotAvailable(f"{effect.address} is not running"))
+        frames: list[Buffer] = [known[1], stamp(effect.request, effect.token), *effect.payload]
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK, copy=_small(frames))
+        except zmq.Again:
+            error = ThrottlingQuotaExceeded(f"the queue of {effect.address} is full")
+            return Undeliverable(effect.token, error)
+        except zmq.ZMQError as error:
+            return Undeliverable(
+                effect.token, LeaderNotAvailable(f"{effect.address} cannot be reached: {error}")
+            )
+        return None
+
+    def answers(self, most: int) -> Iterator[Answer]:
+        """What has come back, at most ``most`` answers."""
+        for _ in range(most):
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            yield read_answer(frames[1], frames[2:])
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def _small(frames: Sequence[Buffer]) -> bool:
+    return all(len(frame) <= SEND_COPY_BYTES_MAX for frame in frames[2:])

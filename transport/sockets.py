@@ -1,0 +1,99 @@
+"""Every ZeroMQ socket of the broker is made here, with all of its options in one place.
+
+The facts behind the options were measured on libzmq 4.3.5 and stand in ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+import zmq
+
+from odradek.protocol.messages import FRAME_BYTES_MAX
+
+INNER_FRAME_BYTES_MAX = 80 << 20
+"""Between our own processes: a fetch reply of FETCH_BYTES_MAX and one batch beyond it."""
+PUBLIC_QUEUE_MESSAGES_MAX = 1_000
+INNER_QUEUE_MESSAGES_MAX = 100_000
+"""The router bounds what is in flight by bytes, so inner queues need not bound it by messages."""
+CONTROL_QUEUE_MESSAGES_MAX = 10_000
+SOCKETS_MAX = 4_096
+LISTEN_BACKLOG = 1_024
+LINGER_MS = 500
+"""How long closing a socket waits for the last replies to leave."""
+HANDSHAKE_TIMEOUT_MS = 2_000
+"""A peer that says nothing is dropped after this; libzmq's own default is 30 s."""
+TCP_HEARTBEAT_INTERVAL_MS = 5_000
+TCP_HEARTBEAT_TIMEOUT_MS = 20_000
+RECONNECT_MS = 10
+RECONNECT_MS_MAX = 500
+
+Context = zmq.Context[zmq.Socket[bytes]]
+Socket = zmq.Socket[bytes]
+
+
+def new_context() -> Context:
+    """One context for one process; never made before a fork."""
+    if zmq.zmq_version_info() < (4, 3, 5):
+        raise RuntimeError(f"libzmq {zmq.zmq_version()} has known holes; 4.3.5 or newer is needed")
+    context: Context = zmq.Context(io_threads=1)
+    context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
+    return context
+
+
+def _router(context: Context, queue_messages_max: int, frame_bytes_max: int) -> Socket:
+    socket = context.socket(zmq.ROUTER)
+    socket.set(zmq.ROUTER_MANDATORY, 1)
+    socket.set(zmq.LINGER, LINGER_MS)
+    socket.set(zmq.SNDHWM, queue_messages_max)
+    socket.set(zmq.RCVHWM, queue_messages_max)
+    socket.set(zmq.MAXMSGSIZE, frame_bytes_max)
+    socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_TIMEOUT_MS)
+    socket.set(zmq.BACKLOG, LISTEN_BACKLOG)
+    return socket
+
+
+def public_listener(context: Context, endpoint: str) -> Socket:
+    """Where clients come in: a router's tcp port, or a partition's direct ipc endpoint."""
+    socket = _router(context, PUBLIC_QUEUE_MESSAGES_MAX, FRAME_BYTES_MAX)
+    if endpoint.startswith("tcp://"):
+        socket.set(zmq.HEARTBEAT_IVL, TCP_HEARTBEAT_INTERVAL_MS)
+        socket.set(zmq.HEARTBEAT_TIMEOUT, TCP_HEARTBEAT_TIMEOUT_MS)
+        socket.set(zmq.TCP_KEEPALIVE, 1)
+    socket.bind(endpoint)
+    return socket
+
+
+def inner_listener(context: Context, endpoint: str) -> Socket:
+    """Where the routers reach an actor."""
+    socket = _router(context, INNER_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
+    socket.bind(endpoint)
+    return socket
+
+
+def control_listener(context: Context, endpoint: str) -> Socket:
+    """The supervisor's end of the control link; a child that reconnects takes its name over."""
+    socket = _router(context, CONTROL_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
+    socket.set(zmq.ROUTER_HANDOVER, 1)
+    socket.bind(endpoint)
+    return socket
+
+
+def control_link(context: Context, endpoint: str, identity: bytes) -> Socket:
+    """A child's end of the control link."""
+    socket = context.socket(zmq.DEALER)
+    socket.set(zmq.IDENTITY, identity)
+    socket.set(zmq.LINGER, LINGER_MS)
+    socket.set(zmq.SNDHWM, CONTROL_QUEUE_MESSAGES_MAX)
+    socket.set(zmq.RCVHWM, CONTROL_QUEUE_MESSAGES_MAX)
+    socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
+    socket.connect(endpoint)
+    return socket
+
+
+def links_socket(context: Context) -> Socket:
+    """One ROUTER that connects to every actor: polling it costs the same for 1 link and for 1,000."""
+    socket = _router(context, INNER_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
+    socket.set(zmq.LINGER, 0)
+    socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
+    return socket
