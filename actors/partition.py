@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from actors.actor import Envelope, Message, Moment, Synced
 from actors.effects import Effect, Reply, Sender, Sync
+from actors.effects import Log as LogLine
 from actors.messages import Configure
-from odradek.protocol.batch import check_batch
+from odradek.protocol.batch import Buffer, check_batch, iterate_headers
 from odradek.protocol.errors import (
     CorruptMessage,
     InvalidRequest,
@@ -41,7 +42,7 @@ from odradek.protocol.messages import (
     api_name,
     failure,
 )
-from partitions.log import Log
+from partitions.log import Log, SyncTicket
 from partitions.settings import LogSettings
 
 PARKED_FETCHES_MAX = 10_000
@@ -77,7 +78,7 @@ class PartitionActor:
         self._unwritten: list[tuple[bool, Unanswered]] = []
         self._undurable: deque[Unanswered] = deque()
         self._undurable_bytes = 0
-        self._syncing = False
+        self._ticket: SyncTicket | None = None
         self._parked: list[Parked] = []
         self._deadlines: list[tuple[float, int, Parked]] = []
         self._parked_count = 0
@@ -98,8 +99,11 @@ class PartitionActor:
     def settle(self, now: Moment) -> Sequence[Effect]:
         """Write what was appended, start the next sync, release the fetches whose time is over."""
         effects = [*self._write(), *self._expire(now)]
-        if not self._syncing and (ticket := self._log.sync_begin()) is not None:
-            self._syncing = True
+        if self._ticket is not None:
+            return effects
+        if self._log.failure is not None:
+            return effects + self._fail_stop(self._log.failure)
+        if (ticket := self._begin_sync()) is not None:
             effects.append(Sync(ticket))
         return effects
 
@@ -112,7 +116,9 @@ class PartitionActor:
     def stop(self, now: Moment) -> Sequence[Effect]:
         """Make durable and answer what was accepted; send the waiting readers elsewhere."""
         effects = self._write()
-        if (ticket := self._log.sync_begin()) is not None:
+        if self._log.failure is not None:
+            effects += self._fail_stop(self._log.failure)
+        elif (ticket := self._begin_sync()) is not None:
             error = None
             try:
                 ticket.run()
@@ -163,6 +169,9 @@ class PartitionActor:
             return ()
         if isinstance(request, Fetch):
             return (Reply(envelope.sender, self._fetch_failure(error)),)
+        if isinstance(request, Configure):
+            # The supervisor told; it asked nothing.
+            return (LogLine("configuration refused", {"error": error.message}),)
         return (Reply(envelope.sender, failure(error)),)
 
     # -- produce ---------------------------------------------------------------------------------------
@@ -211,22 +220,27 @@ class PartitionActor:
                 effects.append(waiting.reply)
         return effects
 
+    def _begin_sync(self) -> SyncTicket | None:
+        self._ticket = self._log.sync_begin()
+        return self._ticket
+
     def _synced(self, synced: Synced) -> list[Effect]:
-        self._syncing = False
-        try:
-            self._log.sync_done(synced.ticket, synced.error)
-        except KafkaStorageError as error:
-            return self._fail_stop(error)
+        assert self._ticket is not None
+        ticket, self._ticket = self._ticket, None
+        self._log.sync_done(ticket, synced.error)
         effects: list[Effect] = []
         durable_offset = self._log.durable_offset
         while self._undurable and self._undurable[0].last_offset < durable_offset:
             waiting = self._undurable.popleft()
             self._undurable_bytes -= waiting.size_bytes
             effects.append(waiting.reply)
+        if self._log.failure is not None:
+            effects += self._fail_stop(self._log.failure)
         return effects + self._release()
 
-    def _fail_stop(self, error: KafkaStorageError) -> list[Effect]:
-        """After a failed sync nothing that waited is known to be durable, and nothing more is taken."""
+    def _fail_stop(self, reason: str) -> list[Effect]:
+        """The disk failed: nothing that waited is known to be durable, and nothing more is taken."""
+        error = KafkaStorageError(reason)
         waiting = [*self._undurable, *(unanswered for _, unanswered in self._unwritten)]
         self._undurable.clear()
         self._unwritten.clear()
@@ -236,7 +250,8 @@ class PartitionActor:
     # -- fetch -----------------------------------------------------------------------------------------
 
     def _fetch(self, envelope: Envelope, fetch: Fetch, now: Moment) -> Sequence[Effect]:
-        reply = self._try_fetch(envelope.sender, fetch)
+        # Who does not wait takes what there is.
+        reply = self._try_fetch(envelope.sender, fetch, at_least_bytes=None if fetch.max_wait_ms else 0)
         if reply is not None:
             return (reply,)
         if fetch.max_wait_ms == 0:
@@ -262,9 +277,14 @@ class PartitionActor:
             return None
         batches = log.read(fetch.offset, fetch.max_bytes)
         wanted_bytes = min(fetch.min_bytes, fetch.max_bytes) if at_least_bytes is None else at_least_bytes
-        if len(batches) < wanted_bytes:
+        if len(batches) < wanted_bytes and self._reaches_end(batches):
             return None
         return Reply(sender, self._fetch_reply(), (batches,) if batches else ())
+
+    def _reaches_end(self, batches: Buffer) -> bool:
+        """Whether nothing durable follows; batches are whole, so a full reply may be short of its bytes."""
+        ends = [header.next_offset for _, header in iterate_headers(batches)]
+        return not ends or ends[-1] >= self._log.durable_offset
 
     def _fetch_reply(self) -> FetchReply:
         return FetchReply(

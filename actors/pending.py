@@ -1,7 +1,7 @@
 """What a router asked and has not been answered yet: bounded, and with an end for each.
 
 A waiter says what to do with the answer, or with the error that came instead. Deadlines are kept in
-slots of SLOT_S, so that a request that was answered in time leaves nothing behind.
+slots of SLOT_S, each once, so that a request that was answered in time leaves no more than its empty slot.
 """
 
 from __future__ import annotations
@@ -86,10 +86,7 @@ class PendingTable:
         if pending is None:
             return None
         self.bytes_in_flight -= pending.size_bytes
-        tokens = self._slots[pending.slot]
-        tokens.discard(token)
-        if not tokens:
-            del self._slots[pending.slot]
+        self._slots[pending.slot].discard(token)
         return pending
 
     def take_address(self, addresses: set[str]) -> list[Pending]:
@@ -99,8 +96,8 @@ class PendingTable:
 
     def deadline(self) -> float | None:
         """The monotonic second of the next time-out."""
-        while self._slot_order and self._slot_order[0] not in self._slots:
-            heapq.heappop(self._slot_order)
+        while self._slot_order and not self._slots[self._slot_order[0]]:
+            del self._slots[heapq.heappop(self._slot_order)]
         return self._slot_order[0] * SLOT_S if self._slot_order else None
 
     def expire(self, now_s: float) -> list[Effect]:

@@ -71,13 +71,14 @@ from odradek.protocol.messages import (
     VersionsReply,
     failure,
 )
-from odradek.protocol.names import INTERNAL_TOPICS, check_group_name
+from odradek.protocol.names import INTERNAL_TOPICS, check_group_name, is_topic_name
 from odradek.protocol.records import RecordToWrite
 
 GRACE_S = 5.0
 """How much longer the router waits than the actor that it asked."""
 AWAITING_TOPIC_MAX = 10_000
 """Requests that wait for a topic to be created."""
+AWAITING_TOPIC_BYTES_MAX = 64 << 20
 
 _TO_SUPERVISOR = (CreateTopics, DeleteTopics, CreatePartitions, DescribeConfigs, AlterConfigs, Status)
 _TO_COORDINATOR = (
@@ -110,6 +111,7 @@ class RouterActor:
         self._pending = PendingTable()
         self._gatherer = Gatherer()
         self._awaiting: dict[str, list[Envelope]] = {}
+        self._awaiting_bytes = 0
         self._now = Moment(0.0, 0)
 
     # -- Actor -----------------------------------------------------------------------------------------
@@ -153,11 +155,10 @@ class RouterActor:
         effects: list[Effect] = []
         for pending in self._pending.clear():
             effects += pending.waiter.failed(self._lost(pending.address, writes=pending.writes))
-        for envelopes in self._awaiting.values():
-            effects += [
-                _refuse(envelope, LeaderNotAvailable("the router is stopping")) for envelope in envelopes
-            ]
-        self._awaiting.clear()
+        stopping = LeaderNotAvailable("the router is stopping")
+        for name in list(self._awaiting):
+            for envelope in self._take_awaiting(name):
+                effects += _silent_or(envelope, stopping)
         return effects
 
     # -- routes ----------------------------------------------------------------------------------------
@@ -172,6 +173,8 @@ class RouterActor:
 
     @staticmethod
     def _lost(address: str, *, writes: bool) -> OdradekError:
+        if address == COORDINATOR and not writes:
+            return CoordinatorNotAvailable("the coordinator ended before it answered; try again")
         if writes:
             return NetworkException(f"{address} ended before it answered; whether it wrote is unknown")
         return LeaderNotAvailable(f"{address} ended before it answered; try again")
@@ -330,7 +333,9 @@ class RouterActor:
             partition = self._table.place(topic, described.key, len(value or b""))
         self._table.served(topic.name, partition)
         timestamp = described.timestamp if described.timestamp is not None else self._now.wall_ms
-        record = RecordToWrite(timestamp, described.key, value, described.headers)
+        # The codec takes plain bytes only, no Blob.
+        headers = [(name, None if given is None else bytes(given)) for name, given in described.headers]
+        record = RecordToWrite(timestamp, described.key, value, headers)
         destination = Destination(topic.name, partition, acks)
         self._gatherer.add(destination, record, receipt, _batch_bytes_max(topic))
 
@@ -378,7 +383,7 @@ class RouterActor:
     # -- topics that do not exist yet ------------------------------------------------------------------
 
     def _may_create(self, name: str) -> bool:
-        return self._options.auto_create_topics and name not in INTERNAL_TOPICS
+        return self._options.auto_create_topics and name not in INTERNAL_TOPICS and is_topic_name(name)
 
     def _await_topic(self, envelope: Envelope) -> Sequence[Effect] | None:
         """Have the missing topic created and keep the request until it serves; None where nobody wants it."""
@@ -388,13 +393,19 @@ class RouterActor:
         if sum(map(len, self._awaiting.values())) >= AWAITING_TOPIC_MAX:
             error = ThrottlingQuotaExceeded(f"{AWAITING_TOPIC_MAX} requests wait for new topics already")
             return _silent_or(envelope, error)
+        size_bytes = _payload_bytes(envelope)
+        if self._awaiting_bytes + size_bytes > AWAITING_TOPIC_BYTES_MAX:
+            error = ThrottlingQuotaExceeded(f"{self._awaiting_bytes} bytes wait for new topics already")
+            return _silent_or(envelope, error)
         if name in self._awaiting:
             self._awaiting[name].append(envelope)
+            self._awaiting_bytes += size_bytes
             return ()
         new = NewTopic(name=name, partitions=self._options.default_partitions)
         waiter = TopicCreated(lambda error: self._creation_ended(name, error))
         forward = self._forward(SUPERVISOR, CreateTopics(topics=[new]), waiter)
         self._awaiting[name] = [envelope]
+        self._awaiting_bytes += size_bytes
         return (forward,)
 
     def _missing_topic(self, request: Request) -> str | None:
@@ -402,33 +413,38 @@ class RouterActor:
         if isinstance(request, Produce) and request.topic not in self._table.topics:
             return request.topic
         if isinstance(request, Metadata) and request.topics is not None:
-            return next((name for name in request.topics if name not in self._table.topics), None)
+            missing = (name for name in request.topics if name not in self._table.topics)
+            return next(filter(self._may_create, missing), None)
         return None
 
     def _creation_ended(self, name: str, error: OdradekError | None) -> Sequence[Effect]:
-        if error is not None:
-            return [
-                effect for envelope in self._awaiting.pop(name, []) for effect in _silent_or(envelope, error)
-            ]
-        # Routes that name the topic may still be on their way; they release what waits.
-        return self._retry_awaiting(name) if self._table.all_serve(name) else ()
+        if error is None and name in self._table.topics:
+            return self._retry_awaiting(name)
+        # The supervisor sends the routes before it answers; nothing waits for a word that may never come.
+        refusal = error or LeaderNotAvailable(f"topic {name!r} was created and is not served yet; try again")
+        return [effect for envelope in self._take_awaiting(name) for effect in _silent_or(envelope, refusal)]
 
     def _retry_awaiting(self, name: str) -> Sequence[Effect]:
         effects: list[Effect] = []
-        for envelope in self._awaiting.pop(name, []):
+        for envelope in self._take_awaiting(name):
             effects += self._receive_request(envelope)
         return effects
 
+    def _take_awaiting(self, name: str) -> list[Envelope]:
+        envelopes = self._awaiting.pop(name, [])
+        self._awaiting_bytes -= sum(map(_payload_bytes, envelopes))
+        return envelopes
 
-def _refuse(envelope: Envelope, error: OdradekError) -> Effect:
-    return Reply(envelope.sender, failure(error))
+
+def _payload_bytes(envelope: Envelope) -> int:
+    return sum(map(len, envelope.payload))
 
 
 def _silent_or(envelope: Envelope, error: OdradekError) -> Sequence[Effect]:
     request = envelope.request
     if isinstance(request, Produce) and _acks(request) == 0:
         return ()
-    return (_refuse(envelope, error),)
+    return (Reply(envelope.sender, failure(error)),)
 
 
 def _acks(request: Produce) -> Acks:

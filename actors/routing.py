@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from actors.effects import Effect, Link, Unlink
 from actors.messages import COORDINATOR, PartitionRoute, Routes, TopicRoute, partition_address
@@ -17,6 +18,13 @@ from odradek.protocol.partitioning import partition_for_key
 
 STICKY_BYTES_MAX = 65_536
 """Records without a key stay on one partition for so many bytes, so that they make good batches."""
+
+
+class Place(NamedTuple):
+    """Where an actor listens; the epoch tells it from a predecessor that listened at the same endpoint."""
+
+    endpoint: str
+    leader_epoch: int = 0
 
 
 @dataclass(slots=True)
@@ -35,7 +43,7 @@ class RoutingTable:
         self.cluster_id = ""
         self.routers: list[str] = []
         self.topics: dict[str, TopicRoute] = {}
-        self._linked: dict[str, str] = {}
+        self._linked: dict[str, Place] = {}
         self._sticky: dict[str, Sticky] = {}
         self._first_partition = first_partition
 
@@ -50,13 +58,13 @@ class RoutingTable:
         self._sticky = {name: sticky for name, sticky in self._sticky.items() if name in self.topics}
         return self._relink(_endpoints(routes))
 
-    def _relink(self, wanted: dict[str, str]) -> tuple[list[Effect], set[str]]:
-        lost = {address for address, endpoint in self._linked.items() if wanted.get(address) != endpoint}
+    def _relink(self, wanted: dict[str, Place]) -> tuple[list[Effect], set[str]]:
+        lost = {address for address, place in self._linked.items() if wanted.get(address) != place}
         effects: list[Effect] = [Unlink(address) for address in sorted(lost)]
         effects += [
-            Link(address, endpoint)
-            for address, endpoint in wanted.items()
-            if self._linked.get(address) != endpoint
+            Link(address, place.endpoint)
+            for address, place in wanted.items()
+            if self._linked.get(address) != place
         ]
         self._linked = wanted
         return effects, lost
@@ -121,13 +129,13 @@ def unavailable(topic: str, route: PartitionRoute) -> OdradekError:
     return LeaderNotAvailable(f"{topic}-{route.partition} is starting; try again")
 
 
-def _endpoints(routes: Routes) -> dict[str, str]:
+def _endpoints(routes: Routes) -> dict[str, Place]:
     endpoints = {
-        partition_address(topic.name, route.partition): route.inner
+        partition_address(topic.name, route.partition): Place(route.inner, route.leader_epoch)
         for topic in routes.topics
         for route in topic.partitions
         if route.inner is not None
     }
     if routes.coordinator is not None:
-        endpoints[COORDINATOR] = routes.coordinator
+        endpoints[COORDINATOR] = Place(routes.coordinator)
     return endpoints

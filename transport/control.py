@@ -22,6 +22,7 @@ from odradek.protocol.messages import (
     failure,
 )
 from transport.frames import MalformedError, read_request, reply_frames
+from transport.multipart import receive, send
 from transport.sockets import control_listener, new_context
 
 SUPERVISOR_REQUESTS: tuple[type[Request], ...] = (
@@ -82,7 +83,7 @@ class ControlServer:
         envelopes: list[Envelope] = []
         for _ in range(MESSAGES_PER_WAIT_MAX):
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = receive(self._socket)
             except zmq.Again:
                 break
             try:
@@ -93,7 +94,7 @@ class ControlServer:
 
     def _send(self, frames: Sequence[bytes | bytearray | memoryview]) -> bool:
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            send(self._socket, frames)
         except zmq.ZMQError:
             return False
         return True

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 
 import zmq
 
-from actors.actor import Actor, Envelope, Message, Moment
+from actors.actor import Actor, Envelope, Message, Moment, Undeliverable
 from actors.effects import Effect, Forward, Link, Log, Reply, Sender, Sync, Unlink
 from actors.messages import SUPERVISOR, TO_CHILD, ChildBeat, ChildFailed, ChildReady, ChildStopped, Stop
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import Encoding, RequestDecoder, encode, is_reply, public_decoder
-from odradek.protocol.errors import OdradekError
+from odradek.protocol.errors import InvalidRequest, OdradekError
 from odradek.protocol.messages import Request, failure
 from transport.clock import read_clock
 from transport.control import control_identity
 from transport.frames import MalformedError, read_request, reply_frames
-from transport.links import SEND_COPY_BYTES_MAX, Links, read_answer, stamp
+from transport.links import Links, read_answer, stamp
+from transport.multipart import receive, send
 from transport.sockets import (
     Socket,
     control_link,
@@ -134,15 +135,18 @@ class Host:
         now = read_clock()
         for source, _ in ready:
             self._read(source, actor, now)
-        while self._undelivered:
-            self._perform(actor.receive(self._undelivered.popleft(), now))
+        self._deliver(actor, now)
         self._perform(actor.settle(now))
+        self._deliver(actor, now)
         if now.monotonic_s >= self._next_beat_s:
             self.beat()
 
+    def _deliver(self, actor: Actor, now: Moment) -> None:
+        """What effects led to in this process itself: a quick sync's end, a forward that could not leave."""
+        while self._undelivered:
+            self._perform(actor.receive(self._undelivered.popleft(), now))
+
     def _wait_ms(self, actor: Actor) -> int:
-        if self._undelivered:
-            return 0
         until_s = self._next_beat_s
         deadline_s = actor.deadline()
         if deadline_s is not None:
@@ -169,7 +173,7 @@ class Host:
         taken_bytes = 0
         for _ in range(INBOX_MESSAGES_MAX):
             try:
-                frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = receive(socket)
             except zmq.Again:
                 return
             try:
@@ -185,7 +189,7 @@ class Host:
     def _read_control(self, actor: Actor, now: Moment) -> None:
         for _ in range(INBOX_MESSAGES_MAX):
             try:
-                frames = self._control.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = receive(self._control)
             except zmq.Again:
                 return
             if is_reply(frames[0].buffer):
@@ -222,7 +226,9 @@ class Host:
                 case Forward():
                     self._forward(effect)
                 case Sync():
-                    self._start_syncer().submit(effect.ticket)
+                    synced = self._start_syncer().run(effect.ticket)
+                    if synced is not None:
+                        self._undelivered.append(synced)
                 case Link():
                     self._open_links().link(effect.address, effect.endpoint)
                 case Unlink():
@@ -236,7 +242,7 @@ class Host:
         socket = self._listening[effect.to.socket]
         frames = reply_frames(effect.to, effect.reply, effect.payload)
         try:
-            socket.send_multipart(frames, zmq.NOBLOCK, copy=_small(effect.payload))
+            send(socket, frames)
         except zmq.Again:
             # The peer does not read. It will time out and ask again; others must not wait for it.
             self.dropped["reply queue full"] += 1
@@ -245,18 +251,26 @@ class Host:
 
     def _forward(self, effect: Forward) -> None:
         if effect.address == SUPERVISOR:
-            self._send_control([stamp(effect.request, effect.token), *effect.payload])
+            self._ask_supervisor(effect)
             return
         undeliverable = self._open_links().forward(effect)
         if undeliverable is not None:
             self._undelivered.append(undeliverable)
+
+    def _ask_supervisor(self, effect: Forward) -> None:
+        try:
+            header = stamp(effect.request, effect.token)
+        except InvalidRequest as invalid:
+            self._undelivered.append(Undeliverable(effect.token, invalid))
+            return
+        self._send_control([header, *effect.payload])
 
     def _tell_supervisor(self, request: Request) -> None:
         self._send_control([encode(request, Encoding.MSGPACK)])
 
     def _send_control(self, frames: Sequence[Buffer]) -> None:
         try:
-            self._control.send_multipart(frames, zmq.NOBLOCK)
+            send(self._control, frames)
         except zmq.Again:
             self.dropped["control queue full"] += 1
 
@@ -271,7 +285,3 @@ class Host:
             self._syncer = Syncer()
             self._poller.register(self._syncer.wakeup_fd, zmq.POLLIN)
         return self._syncer
-
-
-def _small(payload: Sequence[Buffer]) -> bool:
-    return all(len(frame) <= SEND_COPY_BYTES_MAX for frame in payload)

@@ -15,13 +15,12 @@ from actors.effects import Forward
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import REPLY_DECODERS, Encoding, encode, peek_reply
 from odradek.protocol.errors import InvalidRequest, LeaderNotAvailable, ThrottlingQuotaExceeded
-from odradek.protocol.messages import APIS, Request
+from odradek.protocol.messages import APIS, Request, api_name
 from transport.frames import frame_buffer
+from transport.multipart import receive, send
 from transport.sockets import Context, links_socket
 
 API_SLOTS = 64
-SEND_COPY_BYTES_MAX = 65_536
-"""Messages up to this size are cheaper to copy into libzmq than to track."""
 
 _SLOT_OF_API: dict[type[Request], int] = {request: slot for slot, request in enumerate(APIS.values())}
 _DECODER_OF_SLOT = [REPLY_DECODERS[request] for request in APIS.values()]
@@ -29,10 +28,15 @@ assert len(_DECODER_OF_SLOT) <= API_SLOTS
 
 
 def stamp(request: Request, token: int) -> bytes:
-    """The header of an inner request that carries its token."""
+    """The header of an inner request that carries its token.
+
+    Raises InvalidRequest for what JSON can say and MessagePack cannot, as an integer beyond 64 bits.
+    """
     original, request.id = request.id, token * API_SLOTS + _SLOT_OF_API[type(request)]
     try:
         return encode(request, Encoding.MSGPACK)
+    except (OverflowError, RecursionError) as error:
+        raise InvalidRequest(f"{api_name(type(request))}: {error}") from None
     finally:
         request.id = original
 
@@ -78,9 +82,13 @@ class Links:
         known = self._connected.get(effect.address)
         if known is None:
             return Undeliverable(effect.token, LeaderNotAvailable(f"{effect.address} is not running"))
-        frames: list[Buffer] = [known[1], stamp(effect.request, effect.token), *effect.payload]
         try:
-            self.socket.send_multipart(frames, zmq.NOBLOCK, copy=_small(frames))
+            header = stamp(effect.request, effect.token)
+        except InvalidRequest as invalid:
+            return Undeliverable(effect.token, invalid)
+        frames: list[Buffer] = [known[1], header, *effect.payload]
+        try:
+            send(self.socket, frames)
         except zmq.Again:
             error = ThrottlingQuotaExceeded(f"the queue of {effect.address} is full")
             return Undeliverable(effect.token, error)
@@ -94,14 +102,10 @@ class Links:
         """What has come back, at most ``most`` answers."""
         for _ in range(most):
             try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = receive(self.socket)
             except zmq.Again:
                 return
             yield read_answer(frames[1], frames[2:])
 
     def close(self) -> None:
         self.socket.close()
-
-
-def _small(frames: Sequence[Buffer]) -> bool:
-    return all(len(frame) <= SEND_COPY_BYTES_MAX for frame in frames[2:])

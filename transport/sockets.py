@@ -11,7 +11,9 @@ from odradek.protocol.messages import FRAME_BYTES_MAX
 
 INNER_FRAME_BYTES_MAX = 80 << 20
 """Between our own processes: a fetch reply of FETCH_BYTES_MAX and one batch beyond it."""
-PUBLIC_QUEUE_MESSAGES_MAX = 1_000
+PUBLIC_INBOX_MESSAGES_MAX = 1_000
+PUBLIC_OUTBOX_MESSAGES_MAX = 100_000
+"""Replies a client may leave unread before further ones are dropped; a deep pipeline of acks fits."""
 INNER_QUEUE_MESSAGES_MAX = 100_000
 """The router bounds what is in flight by bytes, so inner queues need not bound it by messages."""
 CONTROL_QUEUE_MESSAGES_MAX = 10_000
@@ -39,12 +41,14 @@ def new_context() -> Context:
     return context
 
 
-def _router(context: Context, queue_messages_max: int, frame_bytes_max: int) -> Socket:
+def _router(
+    context: Context, inbox_messages_max: int, outbox_messages_max: int, frame_bytes_max: int
+) -> Socket:
     socket = context.socket(zmq.ROUTER)
     socket.set(zmq.ROUTER_MANDATORY, 1)
     socket.set(zmq.LINGER, LINGER_MS)
-    socket.set(zmq.SNDHWM, queue_messages_max)
-    socket.set(zmq.RCVHWM, queue_messages_max)
+    socket.set(zmq.SNDHWM, outbox_messages_max)
+    socket.set(zmq.RCVHWM, inbox_messages_max)
     socket.set(zmq.MAXMSGSIZE, frame_bytes_max)
     socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_TIMEOUT_MS)
     socket.set(zmq.BACKLOG, LISTEN_BACKLOG)
@@ -53,7 +57,7 @@ def _router(context: Context, queue_messages_max: int, frame_bytes_max: int) -> 
 
 def public_listener(context: Context, endpoint: str) -> Socket:
     """Where clients come in: a router's tcp port, or a partition's direct ipc endpoint."""
-    socket = _router(context, PUBLIC_QUEUE_MESSAGES_MAX, FRAME_BYTES_MAX)
+    socket = _router(context, PUBLIC_INBOX_MESSAGES_MAX, PUBLIC_OUTBOX_MESSAGES_MAX, FRAME_BYTES_MAX)
     if endpoint.startswith("tcp://"):
         socket.set(zmq.HEARTBEAT_IVL, TCP_HEARTBEAT_INTERVAL_MS)
         socket.set(zmq.HEARTBEAT_TIMEOUT, TCP_HEARTBEAT_TIMEOUT_MS)
@@ -64,14 +68,14 @@ def public_listener(context: Context, endpoint: str) -> Socket:
 
 def inner_listener(context: Context, endpoint: str) -> Socket:
     """Where the routers reach an actor."""
-    socket = _router(context, INNER_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
+    socket = _router(context, INNER_QUEUE_MESSAGES_MAX, INNER_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
     socket.bind(endpoint)
     return socket
 
 
 def control_listener(context: Context, endpoint: str) -> Socket:
     """The supervisor's end of the control link; a child that reconnects takes its name over."""
-    socket = _router(context, CONTROL_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
+    socket = _router(context, CONTROL_QUEUE_MESSAGES_MAX, CONTROL_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
     socket.set(zmq.ROUTER_HANDOVER, 1)
     socket.bind(endpoint)
     return socket
@@ -92,7 +96,7 @@ def control_link(context: Context, endpoint: str, identity: bytes) -> Socket:
 
 def links_socket(context: Context) -> Socket:
     """One ROUTER that connects to every actor: polling it costs the same for 1 link and for 1,000."""
-    socket = _router(context, INNER_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
+    socket = _router(context, INNER_QUEUE_MESSAGES_MAX, INNER_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
     socket.set(zmq.LINGER, 0)
     socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)

@@ -76,7 +76,7 @@ class Ping(Request, tag="ping"):
     """Is anybody there?"""
 
 
-class PingReply(Reply):
+class PingReply(Reply, kw_only=True):
     """Yes."""
 
 
@@ -84,10 +84,12 @@ class Versions(Request, tag="versions"):
     """What this server is and which versions of each request it serves."""
 
 
-class VersionsReply(Reply):
-    server: Annotated[str, Meta(description="Name and version of the server.")]
-    protocol: Annotated[int, Meta(description="Version of the protocol as a whole.")]
-    apis: Annotated[dict[str, tuple[int, int]], Meta(description="Lowest and highest version of each api.")]
+class VersionsReply(Reply, kw_only=True):
+    server: Annotated[str | UnsetType, Meta(description="Name and version of the server.")] = UNSET
+    protocol: Annotated[int | UnsetType, Meta(description="Version of the protocol as a whole.")] = UNSET
+    apis: Annotated[
+        dict[str, tuple[int, int]] | UnsetType, Meta(description="Lowest and highest version of each api.")
+    ] = UNSET
 
 
 class Metadata(Request, tag="metadata"):
@@ -114,7 +116,7 @@ class TopicMetadata(msgspec.Struct, kw_only=True):
     partitions: list[PartitionMetadata] = []
 
 
-class MetadataReply(Reply):
+class MetadataReply(Reply, kw_only=True):
     cluster_id: str | UnsetType = UNSET
     routers: Annotated[list[str] | UnsetType, Meta(description="Endpoints of every router.")] = UNSET
     topics: list[TopicMetadata] | UnsetType = UNSET
@@ -144,7 +146,7 @@ class CreatedTopic(msgspec.Struct, kw_only=True):
     error: WireError | None = None
 
 
-class CreateTopicsReply(Reply):
+class CreateTopicsReply(Reply, kw_only=True):
     topics: list[CreatedTopic] | UnsetType = UNSET
 
 
@@ -159,7 +161,7 @@ class DeletedTopic(msgspec.Struct, kw_only=True):
     error: WireError | None = None
 
 
-class DeleteTopicsReply(Reply):
+class DeleteTopicsReply(Reply, kw_only=True):
     topics: list[DeletedTopic] | UnsetType = UNSET
 
 
@@ -170,7 +172,7 @@ class CreatePartitions(Request, tag="create_partitions"):
     partitions: Annotated[int, Meta(description="The new total.")]
 
 
-class CreatePartitionsReply(Reply):
+class CreatePartitionsReply(Reply, kw_only=True):
     """Every partition serves."""
 
 
@@ -186,7 +188,7 @@ class ConfigValue(msgspec.Struct, kw_only=True):
     doc: str
 
 
-class ConfigsReply(Reply):
+class ConfigsReply(Reply, kw_only=True):
     config: dict[str, ConfigValue] | UnsetType = UNSET
 
 
@@ -205,7 +207,7 @@ class DeleteRecords(Request, tag="delete_records"):
     before_offset: Annotated[int, Meta(ge=-1, le=INT64_MAX, description="-1 for the high watermark.")]
 
 
-class DeleteRecordsReply(Reply):
+class DeleteRecordsReply(Reply, kw_only=True):
     log_start_offset: int | UnsetType = UNSET
 
 
@@ -304,7 +306,7 @@ class ListOffsets(Request, tag="list_offsets"):
     ]
 
 
-class ListOffsetsReply(Reply):
+class ListOffsetsReply(Reply, kw_only=True):
     offset: Annotated[int | UnsetType, Meta(description="-1 where no record matches.")] = UNSET
     timestamp: Annotated[int | UnsetType, Meta(description="Of that record; -1 where there is none.")] = UNSET
 
@@ -313,7 +315,7 @@ class InitProducerId(Request, tag="init_producer_id"):
     """A producer id that nobody else has, for idempotent batches."""
 
 
-class InitProducerIdReply(Reply):
+class InitProducerIdReply(Reply, kw_only=True):
     producer_id: int | UnsetType = UNSET
     producer_epoch: int | UnsetType = UNSET
 
@@ -341,7 +343,7 @@ class GroupHeartbeat(Request, tag="group_heartbeat"):
     ] = None
 
 
-class GroupHeartbeatReply(Reply):
+class GroupHeartbeatReply(Reply, kw_only=True):
     member_id: str | UnsetType = UNSET
     member_epoch: int | UnsetType = UNSET
     heartbeat_interval_ms: int | UnsetType = UNSET
@@ -372,7 +374,7 @@ class CommittedOffsetResult(msgspec.Struct, kw_only=True):
     error: WireError | None = None
 
 
-class OffsetCommitReply(Reply):
+class OffsetCommitReply(Reply, kw_only=True):
     offsets: list[CommittedOffsetResult] | UnsetType = UNSET
 
 
@@ -393,7 +395,7 @@ class FetchedOffset(msgspec.Struct, kw_only=True):
     metadata: str | None = None
 
 
-class OffsetFetchReply(Reply):
+class OffsetFetchReply(Reply, kw_only=True):
     offsets: list[FetchedOffset] | UnsetType = UNSET
 
 
@@ -408,7 +410,7 @@ class GroupListing(msgspec.Struct, kw_only=True):
     members: int = 0
 
 
-class GroupListReply(Reply):
+class GroupListReply(Reply, kw_only=True):
     groups: list[GroupListing] | UnsetType = UNSET
 
 
@@ -439,7 +441,7 @@ class GroupOffset(msgspec.Struct, kw_only=True):
     member_id: Annotated[str | None, Meta(description="Who holds the partition.")] = None
 
 
-class GroupDescribeReply(Reply):
+class GroupDescribeReply(Reply, kw_only=True):
     group: str | UnsetType = UNSET
     state: str | UnsetType = UNSET
     type: str | UnsetType = UNSET
@@ -455,7 +457,7 @@ class GroupDelete(Request, tag="group_delete"):
     group: str
 
 
-class GroupDeleteReply(Reply):
+class GroupDeleteReply(Reply, kw_only=True):
     """The group is gone."""
 
 
@@ -477,7 +479,7 @@ class ActorStatus(msgspec.Struct, kw_only=True):
     cpu_percent: float | None
 
 
-class StatusReply(Reply):
+class StatusReply(Reply, kw_only=True):
     actors: list[ActorStatus] | UnsetType = UNSET
 
 

@@ -13,9 +13,14 @@ INTERNAL_TOPICS = frozenset({"__consumer_offsets"})
 _TOPIC_NAME = re.compile(rf"[a-zA-Z0-9._-]{{1,{TOPIC_NAME_CHARACTERS_MAX}}}", re.ASCII)
 
 
+def is_topic_name(name: str) -> bool:
+    """Whether a topic may have this name."""
+    return name not in (".", "..") and _TOPIC_NAME.fullmatch(name) is not None
+
+
 def check_topic_name(name: str) -> str:
     """The name itself where it is allowed, else InvalidTopic that says what is."""
-    if name in (".", "..") or _TOPIC_NAME.fullmatch(name) is None:
+    if not is_topic_name(name):
         shown = name if len(name) <= 64 else name[:64] + "..."
         raise InvalidTopic(
             f"{shown!r} is not a topic name: 1 to {TOPIC_NAME_CHARACTERS_MAX} of a-z A-Z 0-9 . _ -, "

@@ -1,0 +1,69 @@
+# One command from a clone to a running broker. Needs git, make and Python 3.11 or newer; nothing else.
+#
+#   make demo      set up, then 336,776 flights in and out through three consumers
+#   make test      set up, then every test and every check
+#   make lint      only the checks: ruff, mypy, import rules, generated pages
+#   make format    let ruff write the format that `make lint` wants
+#   make bench     compare with the bare machine; numbers go to bench/results/
+#   make docs      write the generated pages again
+#   make wheels    both distributions into dist/
+#   make clean     remove what these commands made (not ./odradek-data)
+#
+# PYTHON=python3.12 make test    uses that interpreter. The environment is .venv; it is brought up to date
+# when a pyproject.toml or the interpreter changes, so a second run needs no network.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up-$(notdir $(PYTHON))
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+DEMO_ARGS ?=
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench docs wheels clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml clients/python/pyproject.toml
+	@tools/make_venv $(PYTHON) $(VENV)
+	@echo "installing both distributions and the development tools into $(VENV) (about a minute)"
+	@$(PIP) install --editable 'clients/python[cli]' --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/odradek demo $(DEMO_ARGS)
+
+test: lint
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python tools/generate_docs.py --check
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP)
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+docs: $(STAMP)
+	@$(BIN)/python tools/generate_docs.py
+
+wheels: $(STAMP)
+	@$(PIP) wheel --no-deps --wheel-dir dist ./clients/python .
+	@ls dist/*.whl
+
+clean:
+	rm -rf $(VENV) dist bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,112 @@
+"""One group: its head, its members, who holds which partition. State and questions, no decisions.
+
+The decisions are in ``membership``; they come back here as entries of the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from actors.assignment import ASSIGNOR_DEFAULT, NO_PARTITIONS, PartitionSet, TopicPartition
+from actors.ledger import GroupHead, MemberProfile
+from actors.members import NEW_STANDING, MemberState, Standing
+from odradek.protocol.errors import UnknownServerError
+
+NEW_HEAD = GroupHead(epoch=0, target_epoch=0, assignor=ASSIGNOR_DEFAULT, partitions={})
+
+
+class TwoOwners(UnknownServerError):
+    """An entry would have given a partition to a second member: a fault of the broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What the log says of one member. A member without a profile is not one (yet, or any more)."""
+
+    profile: MemberProfile | None = None
+    target: PartitionSet = NO_PARTITIONS
+    standing: Standing = NEW_STANDING
+
+
+_NOBODY = Member()
+
+
+@dataclass(slots=True)
+class Group:
+    """One group as the log has it."""
+
+    name: str
+    head: GroupHead = NEW_HEAD
+    members: dict[str, Member] = field(default_factory=dict)
+    owners: dict[TopicPartition, str] = field(default_factory=dict)
+    """Partition -> the one member that holds it."""
+
+    def profile(self, member_id: str) -> MemberProfile:
+        """The profile of a member that is known to be one."""
+        profile = self.members[member_id].profile
+        if profile is None:
+            raise UnknownServerError(f"member {member_id} of group {self.name!r} has no profile in the log")
+        return profile
+
+    def state(self) -> str:
+        """Kafka's word for the state of the group as a whole."""
+        if not self.members:
+            return "Empty"
+        if self.head.epoch != self.head.target_epoch:
+            return "Assigning"
+        return "Stable" if all(self.is_settled(member_id) for member_id in self.members) else "Reconciling"
+
+    def is_settled(self, member_id: str) -> bool:
+        """Whether the member has all that it shall have, and knows the group's epoch."""
+        standing = self.members[member_id].standing
+        return standing.state is MemberState.STABLE and standing.epoch == self.head.epoch
+
+    def with_instance(self, instance_id: str) -> str | None:
+        """The id of the static member of that name."""
+        for member_id, member in self.members.items():
+            if member.profile is not None and member.profile.instance_id == instance_id:
+                return member_id
+        return None
+
+    def replay_head(self, head: GroupHead | None) -> GroupHead:
+        """Apply one entry; what stood there before. So do the three that follow."""
+        before = self.head
+        self.head = head if head is not None else NEW_HEAD
+        return before
+
+    def replay_profile(self, member_id: str, profile: MemberProfile | None) -> MemberProfile | None:
+        before = self.members.get(member_id, _NOBODY)
+        self._put(member_id, replace(before, profile=profile))
+        return before.profile
+
+    def replay_target(self, member_id: str, target: PartitionSet | None) -> PartitionSet | None:
+        before = self.members.get(member_id, _NOBODY)
+        self._put(member_id, replace(before, target=target or NO_PARTITIONS))
+        return before.target or None
+
+    def replay_standing(self, member_id: str, standing: Standing | None) -> Standing | None:
+        """Raises TwoOwners where another member holds one of the partitions."""
+        before = self.members.get(member_id, _NOBODY)
+        after = standing or NEW_STANDING
+        self._check_free(member_id, after.held)
+        for partition in before.standing.held - after.held:
+            del self.owners[partition]
+        for partition in after.held:
+            self.owners[partition] = member_id
+        self._put(member_id, replace(before, standing=after))
+        return before.standing if before.standing != NEW_STANDING else None
+
+    def _check_free(self, member_id: str, partitions: PartitionSet) -> None:
+        for partition in partitions:
+            owner = self.owners.get(partition, member_id)
+            if owner != member_id:
+                raise TwoOwners(
+                    f"group {self.name!r}: {partition[0]}-{partition[1]} is held by {owner}, "
+                    f"{member_id} cannot have it too"
+                )
+
+    def _put(self, member_id: str, member: Member) -> None:
+        if member == _NOBODY:
+            self.members.pop(member_id, None)
+        else:
+            self.members[member_id] = member

@@ -1,0 +1,1 @@
+"""The `odradek` command: everything here writes to a terminal or reads from one; the SDK does the work."""

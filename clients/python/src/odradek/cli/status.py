@@ -1,0 +1,56 @@
+"""`odradek status`: the supervisor's tree of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from odradek.cli.connect import connect
+from odradek.cli.options import BOOTSTRAP_DEFAULT, AsJson, Bootstrap
+from odradek.cli.output import Column, human_bytes, human_duration, print_json, print_table
+from odradek.protocol.messages import ActorStatus
+
+COLUMNS = (
+    Column("Name"),
+    Column("Role"),
+    Column("PID", "right"),
+    Column("State"),
+    Column("Restarts", "right"),
+    Column("Uptime", "right"),
+    Column("PSS", "right"),
+    Column("CPU", "right"),
+)
+
+
+def status(bootstrap: Bootstrap = BOOTSTRAP_DEFAULT, as_json: AsJson = False) -> None:
+    """Show every process of the broker: state, restarts, memory, CPU."""
+    with connect(bootstrap) as admin:
+        actors = admin.status()
+    if as_json:
+        print_json(actors)
+        return
+    print_table(COLUMNS, [_row(actor) for actor in in_tree_order(actors)])
+
+
+def in_tree_order(actors: Sequence[ActorStatus]) -> list[ActorStatus]:
+    """The supervisor, then what it supervises by role; partitions by topic and number."""
+    return sorted(actors, key=_place)
+
+
+def _place(actor: ActorStatus) -> tuple[int, str, int]:
+    order = ("supervisor", "router", "coordinator", "partition")
+    rank = order.index(actor.role) if actor.role in order else len(order)
+    stem, _, number = actor.name.rpartition("-" if actor.role == "partition" else ":")
+    return (rank, stem, int(number)) if number.isdigit() else (rank, actor.name, 0)
+
+
+def _row(actor: ActorStatus) -> list[str]:
+    return [
+        actor.name,
+        actor.role,
+        "-" if actor.pid is None else str(actor.pid),
+        actor.state,
+        str(actor.restarts),
+        human_duration(actor.uptime_s),
+        human_bytes(actor.pss_bytes),
+        "-" if actor.cpu_percent is None else f"{actor.cpu_percent:.0f}%",
+    ]

@@ -1,0 +1,251 @@
+"""Fetcher: keeps ahead of the reader, partition by partition, within a bound of bytes.
+
+The I/O thread asks for whole batches and lays them down unopened; the reader's thread checks and decodes
+them, one batch at a time. Each seek raises ``generation``, so that an answer to an older question is
+dropped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from aiokafka.record.default_records import DefaultRecordBatch
+
+from odradek.connection import Outcome
+from odradek.options import ConsumerOptions
+from odradek.protocol.batch import CHECKSUM_START, CONTROL_MASK, BatchHeader, checksum, iterate_headers
+from odradek.protocol.errors import CorruptMessage, OdradekError, OffsetOutOfRange
+from odradek.protocol.messages import Fetch
+from odradek.session import Backoff, Session
+
+logger = logging.getLogger("odradek")
+
+FETCH_BYTES_SHARE_MIN: Final = 64 * 1024
+"""Many partitions share the prefetch bound; a single fetch still asks for this much."""
+FETCH_TIMEOUT_GRACE_S: Final = 5.0
+"""A long poll is late when it takes this much longer than it may wait."""
+_NOTHING: Iterator[Any] = iter(())
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class FetchedBatch(NamedTuple):
+    """One batch as it came, not looked into."""
+
+    header: BatchHeader
+    data: memoryview
+
+
+class PartitionReader:
+    """One partition of a consumer: what is fetched, and how far the user has been given it.
+
+    ``position`` is the next offset to hand out; ``fetch_offset`` the next to ask for.
+    """
+
+    __slots__ = (
+        "_opened",
+        "backoff",
+        "batches",
+        "buffered_bytes",
+        "dropped",
+        "error",
+        "fetch_offset",
+        "fetching",
+        "generation",
+        "high_watermark",
+        "key",
+        "log_start_offset",
+        "paused",
+        "position",
+        "records",
+        "retrying",
+    )
+
+    def __init__(self, key: TopicPartition, position: int, backoff: Backoff) -> None:
+        self.key = key
+        self.position = position
+        self.fetch_offset = position
+        self.backoff = backoff
+        self.batches: deque[FetchedBatch] = deque()
+        self.records: Iterator[Any] = _NOTHING
+        self._opened: FetchedBatch | None = None
+        self.buffered_bytes = 0
+        self.generation = 0
+        self.fetching = False
+        self.retrying = False
+        self.paused = False
+        self.dropped = False
+        self.error: OdradekError | None = None
+        self.high_watermark: int | None = None
+        self.log_start_offset: int | None = None
+
+    def seek(self, offset: int) -> None:
+        """Go on at ``offset``; what was fetched is forgotten."""
+        self.generation += 1
+        self.batches.clear()
+        self.buffered_bytes = 0
+        self.records = _NOTHING
+        self._opened = None
+        self.position = offset
+        self.fetch_offset = offset
+        self.error = None
+
+    def open_next(self, *, check_crcs: bool) -> bool:
+        """Make ``records`` those of the next batch; False where none is fetched."""
+        while self.batches:
+            batch = self.batches[0]
+            if check_crcs and checksum(batch.data) != batch.header.crc:
+                raise CorruptMessage(
+                    f"{self.key.topic}-{self.key.partition}: the batch at offset {batch.header.base_offset} "
+                    f"fails its checksum (from byte {CHECKSUM_START}); seek past "
+                    f"{batch.header.last_offset} to skip it"
+                )
+            self.batches.popleft()
+            self._opened = batch
+            if batch.header.attributes & CONTROL_MASK:
+                self.finish_batch()
+                continue
+            # The codec's iterator may be begun only once; chain() can be left and taken up again.
+            self.records = itertools.chain(DefaultRecordBatch(bytes(batch.data)))
+            return True
+        return False
+
+    def finish_batch(self) -> None:
+        """All of the opened batch is handed out; offsets that compaction removed are passed over."""
+        if self._opened is not None:
+            self.buffered_bytes -= len(self._opened.data)
+            self.position = max(self.position, self._opened.header.next_offset)
+            self._opened = None
+        self.records = _NOTHING
+
+    @property
+    def has_records(self) -> bool:
+        """Whether there is something to hand out without waiting."""
+        return self._opened is not None or bool(self.batches)
+
+
+class Fetcher:
+    """The part of a consumer that lives in the I/O thread and fetches."""
+
+    def __init__(
+        self,
+        session: Session,
+        options: ConsumerOptions,
+        changed: threading.Condition,
+        reset_offset: Callable[[OffsetOutOfRange, Any], int | None],
+    ) -> None:
+        """``changed`` is notified of everything new; ``reset_offset`` says where to go on, or None."""
+        self._session = session
+        self._options = options
+        self._changed = changed
+        self._reset_offset = reset_offset
+        self._readers: dict[TopicPartition, PartitionReader] = {}
+        self.stalled = False
+        """Whether a partition waits until the reader has made room."""
+
+    def replace(self, readers: Iterable[PartitionReader]) -> None:
+        """Fetch these partitions from now on and no others."""
+        self._readers = {reader.key: reader for reader in readers}
+        self.fetch_all()
+
+    def fetch_all(self) -> None:
+        """Ask for whatever may be asked for now."""
+        self.stalled = False
+        for reader in self._readers.values():
+            self._fetch(reader)
+
+    def _fetch(self, reader: PartitionReader) -> None:
+        if reader.fetching or reader.retrying or reader.paused or reader.dropped or reader.error is not None:
+            return
+        if self._buffered_bytes() >= self._options.prefetch_bytes_max:
+            self.stalled = True
+            return
+        share = self._options.prefetch_bytes_max // max(1, len(self._readers))
+        request = Fetch(
+            topic=reader.key.topic,
+            partition=reader.key.partition,
+            offset=reader.fetch_offset,
+            max_bytes=min(self._options.fetch_bytes_max, max(share, FETCH_BYTES_SHARE_MIN)),
+            max_wait_ms=int(self._options.fetch_wait_ms_max),
+            format="batch",
+        )
+        reader.fetching = True
+        generation = reader.generation
+        self._session.submit_to_partition(
+            *reader.key,
+            request,
+            (),
+            lambda outcome: self._fetched(reader, generation, outcome),
+            timeout_s=self._options.fetch_wait_ms_max / 1000 + FETCH_TIMEOUT_GRACE_S,
+        )
+
+    def _buffered_bytes(self) -> int:
+        return sum(reader.buffered_bytes for reader in self._readers.values())
+
+    def _fetched(self, reader: PartitionReader, generation: int, outcome: Outcome) -> None:
+        reader.fetching = False
+        if reader.dropped:
+            return
+        if generation == reader.generation:
+            try:
+                if outcome.error is not None:
+                    self._refused(reader, outcome.error, outcome.reply)
+                else:
+                    self._take(reader, generation, outcome)
+            except OdradekError as error:
+                self._set_error(reader, error)
+        self._fetch(reader)
+
+    def _take(self, reader: PartitionReader, generation: int, outcome: Outcome) -> None:
+        reader.backoff.reset()
+        frames = outcome.frames
+        payload = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
+        batches = [
+            FetchedBatch(header, payload[position : position + header.size_bytes])
+            for position, header in iterate_headers(payload)
+            if header.last_offset >= reader.fetch_offset
+        ]
+        with self._changed:
+            if generation != reader.generation:
+                return  # the user has sought meanwhile
+            reader.high_watermark = outcome.reply.high_watermark
+            reader.log_start_offset = outcome.reply.log_start_offset
+            if batches:
+                reader.batches.extend(batches)
+                reader.buffered_bytes += sum(len(batch.data) for batch in batches)
+                reader.fetch_offset = batches[-1].header.next_offset
+                self._changed.notify_all()
+
+    def _refused(self, reader: PartitionReader, error: OdradekError, reply: Any) -> None:
+        if isinstance(error, OffsetOutOfRange):
+            offset = self._reset_offset(error, reply)
+            if offset is not None:
+                logger.warning("%s-%d: %s; going on at %d", *reader.key, error, offset)
+                with self._changed:
+                    reader.seek(offset)
+                return
+        if not error.retriable:
+            self._set_error(reader, error)
+            return
+        self._session.refresh(reader.key.topic)
+        reader.retrying = True
+        self._session.network.call_later(reader.backoff.next_s(), lambda: self._retry(reader))
+
+    def _retry(self, reader: PartitionReader) -> None:
+        reader.retrying = False
+        self._fetch(reader)
+
+    def _set_error(self, reader: PartitionReader, error: OdradekError) -> None:
+        with self._changed:
+            reader.error = type(error)(f"{reader.key.topic}-{reader.key.partition}: {error.message}")
+            self._changed.notify_all()

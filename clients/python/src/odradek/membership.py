@@ -1,0 +1,206 @@
+"""Membership: a consumer's place in its group, kept by heartbeats from the I/O thread.
+
+The coordinator says what the member may hold (``target``); the user's thread lets go and takes up, and
+then reports what it holds (``own``). A partition that is being let go is reported until its positions are
+committed, so its next owner begins where this one ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from typing import Final
+
+from odradek.connection import Outcome, Timer
+from odradek.fetcher import TopicPartition
+from odradek.options import ConsumerOptions
+from odradek.protocol.errors import (
+    FencedMemberEpoch,
+    OdradekError,
+    StaleMemberEpoch,
+    UnknownMemberId,
+)
+from odradek.protocol.messages import GroupHeartbeat, TopicPartitions
+from odradek.session import Session
+
+logger = logging.getLogger("odradek")
+
+JOIN_EPOCH: Final = 0
+LEAVE_EPOCH: Final = -1
+LEAVE_STATIC_EPOCH: Final = -2
+"""A member with an instance id keeps its partitions until it is back or its session is over."""
+HEARTBEAT_S_DEFAULT: Final = 3.0
+HEARTBEAT_S_MIN: Final = 0.01
+
+
+def grouped(partitions: set[TopicPartition]) -> list[TopicPartitions]:
+    """The same partitions by topic, as messages carry them."""
+    topics: dict[str, list[int]] = {}
+    for topic, partition in sorted(partitions):
+        topics.setdefault(topic, []).append(partition)
+    return [TopicPartitions(topic=topic, partitions=numbers) for topic, numbers in topics.items()]
+
+
+class Membership:
+    """One member of one group. ``changed`` guards ``epoch``, ``target``, ``lost`` and ``error``."""
+
+    def __init__(
+        self,
+        session: Session,
+        group: str,
+        topics: list[str],
+        options: ConsumerOptions,
+        changed: threading.Condition,
+    ) -> None:
+        self._session = session
+        self._options = options
+        self._changed = changed
+        self.group = group
+        self.topics = topics
+        self.member_id = str(uuid.uuid4())
+        self.epoch = JOIN_EPOCH
+        self.target: set[TopicPartition] = set()
+        self.lost = False
+        """The coordinator has given this member's partitions away."""
+        self.error: OdradekError | None = None
+        self.polled_at = time.monotonic()
+        self.attention = False
+        """The user's thread should look: at each heartbeat, and at each change."""
+        self._owned: set[TopicPartition] = set()
+        self._interval_s = HEARTBEAT_S_DEFAULT
+        self._backoff = session.backoff()
+        self._beating = False
+        self._again = False
+        self._away = False
+        self._ended = False
+        self._timer: Timer | None = None
+
+    # -- from the user's thread, by network.call -----------------------------------------------
+
+    def beat(self) -> None:
+        """Send a heartbeat now, or right after the one that is on its way."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._beating:
+            self._again = True
+        elif not self._ended and not self._away:
+            self._send()
+
+    def own(self, partitions: set[TopicPartition]) -> None:
+        """The member now holds exactly these; the coordinator is told at once."""
+        self._owned = partitions
+        self.beat()
+
+    def come_back(self) -> None:
+        """The user polls again after too long a silence: join anew."""
+        if self._away:
+            self._away = False
+            self._owned = set()
+            self.beat()
+
+    def end(self) -> None:
+        """No more heartbeats."""
+        self._ended = True
+
+    # -- in the I/O thread ---------------------------------------------------------------------
+
+    def _send(self) -> None:
+        self._beating = True
+        self._session.submit(self._request(self.epoch), self._answered)
+
+    def _request(self, epoch: int) -> GroupHeartbeat:
+        return GroupHeartbeat(
+            group=self.group,
+            member_id=self.member_id,
+            member_epoch=epoch,
+            topics=self.topics,
+            assignor=self._options.assignor,
+            instance_id=self._options.instance_id,
+            rebalance_timeout_ms=int(self._options.poll_interval_ms_max),
+            owned=grouped(self._owned),
+        )
+
+    def leave_request(self) -> GroupHeartbeat:
+        """The heartbeat that says good-bye."""
+        static = self._options.instance_id is not None
+        return GroupHeartbeat(
+            group=self.group,
+            member_id=self.member_id,
+            member_epoch=LEAVE_STATIC_EPOCH if static else LEAVE_EPOCH,
+            instance_id=self._options.instance_id,
+        )
+
+    def _answered(self, outcome: Outcome) -> None:
+        self._beating = False
+        if self._ended or self._away:
+            return
+        if outcome.error is not None:
+            delay_s = self._refused(outcome.error)
+        else:
+            self._accepted(outcome)
+            delay_s = self._interval_s
+        again, self._again = self._again, False
+        if self.error is None:
+            self._timer = self._session.network.call_later(0 if again else delay_s, self._on_time)
+
+    def _accepted(self, outcome: Outcome) -> None:
+        reply = outcome.reply
+        self._backoff.reset()
+        with self._changed:
+            if isinstance(reply.member_id, str):
+                self.member_id = reply.member_id
+            self.epoch = reply.member_epoch
+            if isinstance(reply.heartbeat_interval_ms, int):
+                self._interval_s = max(reply.heartbeat_interval_ms / 1000, HEARTBEAT_S_MIN)
+            if isinstance(reply.assignment, list):
+                self.target = {
+                    TopicPartition(item.topic, number)
+                    for item in reply.assignment
+                    for number in item.partitions
+                }
+            self.attention = True
+            self._changed.notify_all()
+
+    def _refused(self, error: OdradekError) -> float:
+        """Deal with an error; the seconds until the next heartbeat."""
+        if isinstance(error, UnknownMemberId | FencedMemberEpoch | StaleMemberEpoch):
+            logger.warning("group %s: member %s joins again: %s", self.group, self.member_id, error)
+            self._lose()
+            return self._backoff.next_s()
+        if error.retriable:
+            logger.debug("group %s: heartbeat: %s", self.group, error)
+            return min(self._backoff.next_s(), self._interval_s)
+        with self._changed:
+            self.error = error
+            self.attention = True
+            self._changed.notify_all()
+        return self._interval_s
+
+    def _lose(self) -> None:
+        self._owned = set()
+        with self._changed:
+            self.epoch = JOIN_EPOCH
+            self.target = set()
+            self.lost = True
+            self.attention = True
+            self._changed.notify_all()
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self.attention = True
+        silent_s = time.monotonic() - self.polled_at
+        if silent_s * 1000 <= self._options.poll_interval_ms_max:
+            self.beat()
+            return
+        logger.warning(
+            "group %s: no poll for %.1f s (poll_interval_ms_max is %g); leaving until the next poll",
+            self.group,
+            silent_s,
+            self._options.poll_interval_ms_max,
+        )
+        self._away = True
+        self._session.submit(self.leave_request(), lambda _: None)
+        self._lose()

@@ -1,0 +1,153 @@
+"""Settings of a topic: the one table of names, defaults and bounds, and what a log makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from odradek.protocol.errors import InvalidConfig
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+DAY_MS = 24 * 3600 * 1000
+INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
+
+SettingValue = int | bool | str
+TRUTH = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSetting:
+    """One setting: its bounds are inclusive, ``unit`` is a word for people."""
+
+    name: str
+    kind: Literal["int", "bool"]
+    default: SettingValue
+    unit: str
+    doc: str
+    minimum: int = 0
+    maximum: int = INT64_MAX
+
+    def allowed(self) -> str:
+        """What a value may be, as the end of a sentence."""
+        if self.kind == "bool":
+            return "true or false"
+        return f"a whole number of {self.unit} from {self.minimum} to {self.maximum}"
+
+    def check(self, value: object) -> SettingValue:
+        """``value`` in its own type; it may come as a string. Raises InvalidConfig."""
+        parsed = self._parse_bool(value) if self.kind == "bool" else self._parse_int(value)
+        if parsed is None:
+            raise InvalidConfig(f"{self.name} is {value!r}; it must be {self.allowed()}")
+        return parsed
+
+    def _parse_bool(self, value: object) -> bool | None:
+        if isinstance(value, bool):
+            return value
+        return TRUTH.get(value.strip().lower()) if isinstance(value, str) else None
+
+    def _parse_int(self, value: object) -> int | None:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            return None
+        try:
+            number = int(value)
+        except ValueError:
+            return None
+        return number if self.minimum <= number <= self.maximum else None
+
+
+TOPIC_SETTINGS: dict[str, TopicSetting] = {
+    setting.name: setting
+    for setting in (
+        TopicSetting(
+            "segment.bytes",
+            "int",
+            GIB,
+            "bytes",
+            "The log is kept in segment files of at most this size; a full one is closed, a new one begun.",
+            KIB,
+            INT32_MAX,
+        ),
+        TopicSetting(
+            "segment.ms",
+            "int",
+            7 * DAY_MS,
+            "milliseconds",
+            "A segment whose first batch came longer ago than this is closed by the next append.",
+            1,
+        ),
+        TopicSetting(
+            "index.interval.bytes",
+            "int",
+            4096,
+            "bytes",
+            "About one index entry is kept for this many bytes of log; a smaller value finds offsets faster "
+            "and makes larger index files.",
+            0,
+            INT32_MAX,
+        ),
+        TopicSetting(
+            "max.message.bytes",
+            "int",
+            MIB + 12,
+            "bytes",
+            "The largest record batch that the topic takes, as it is sent (after compression).",
+            64,
+            16 * MIB - 64 * KIB,
+        ),
+        TopicSetting(
+            "preallocate",
+            "bool",
+            True,
+            "",
+            "Reserve disk space some MiB ahead of a segment that is being written; it halves the time of a "
+            "sync. A closed segment takes no more than its records need.",
+        ),
+    )
+}
+
+
+def check_config(config: Mapping[str, object]) -> dict[str, SettingValue]:
+    """The checked values of ``config``, each in its own type; None leaves its setting at the default.
+
+    Raises InvalidConfig that names the setting, the value and what is allowed.
+    """
+    checked: dict[str, SettingValue] = {}
+    for name, value in config.items():
+        setting = TOPIC_SETTINGS.get(name)
+        if setting is None:
+            known = ", ".join(sorted(TOPIC_SETTINGS))
+            raise InvalidConfig(f"there is no topic setting {name!r}; known settings: {known}")
+        if value is not None:
+            checked[name] = setting.check(value)
+    return checked
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What a log is told; the first five are the topic's, the rest are limits of this implementation."""
+
+    segment_bytes: int = GIB
+    segment_ms: int = 7 * DAY_MS
+    index_interval_bytes: int = 4096
+    max_message_bytes: int = MIB + 12
+    preallocate: bool = True
+    checkpoint_bytes: int = 64 * MIB
+    """After a crash, about this much of the log is read again at most."""
+    open_files_max: int = 16
+    """Descriptors of closed segments and indexes kept open for readers."""
+    producer_ids_max: int = 10_000
+    producer_expiry_ms: int = 7 * DAY_MS
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> LogSettings:
+        """From a topic's configuration, by Kafka's names. Raises InvalidConfig."""
+        values = {name: setting.default for name, setting in TOPIC_SETTINGS.items()} | check_config(config)
+        return cls(
+            segment_bytes=int(values["segment.bytes"]),
+            segment_ms=int(values["segment.ms"]),
+            index_interval_bytes=int(values["index.interval.bytes"]),
+            max_message_bytes=int(values["max.message.bytes"]),
+            preallocate=bool(values["preallocate"]),
+        )

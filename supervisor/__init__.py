@@ -1,0 +1,1 @@
+"""WATCH: the composition root. Processes, signals, settings and the catalogue; nobody imports it."""

@@ -1,0 +1,193 @@
+"""One start of the broker: from settings to a supervisor that runs, and an exit code.
+
+Order: the lock of the data directory before anything is touched; the catalogue, which may refuse; the
+run directory, where former processes are ended; the ports; only then sockets and processes.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import resource
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from supervisor.catalog import Catalog, CatalogDamaged, CatalogRules
+from supervisor.datadirectory import DataDirectory, DataDirectoryLocked, DataDirectoryUnusable
+from supervisor.exits import Exit
+from supervisor.logs import EventLog
+from supervisor.processes import PlatformUnsupported, ProcessStarter
+from supervisor.restarts import RestartPolicy
+from supervisor.rundirectory import RunDirectory, RunDirectoryUnusable, run_directory_path
+from supervisor.settings import Settings
+
+FILES_PER_PARTITION = 4
+"""Descriptors of the supervisor for one partition: its link, its pidfd and two pipes."""
+PRIVATE_UMASK = 0o077
+
+
+class StartRefused(Exception):
+    """The broker cannot start; the message says why and what to do."""
+
+    def __init__(self, exit_code: Exit, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def new_id() -> str:
+    """A random id in Kafka's form: 22 characters of URL-safe base64 that do not begin with a dash."""
+    while True:
+        text = base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+        if not text.startswith("-"):
+            return text
+
+
+def run_broker(settings: Settings, ready_file: Path | None, log: EventLog) -> Exit:
+    """Runs until the broker has ended. Raises StartRefused where it cannot start."""
+    with ExitStack() as stack, _refusals():
+        os.umask(PRIVATE_UMASK)
+        data = DataDirectory(settings.data)
+        stack.callback(data.close)
+        starter = ProcessStarter()
+        catalog = _load_catalog(data, log)
+        strays = data.set_strays_aside(catalog)
+        if strays:
+            log.write(
+                "warning", "directories that the catalogue does not know were set aside", {"names": strays}
+            )
+        run = RunDirectory(run_directory_path(data.path, os.geteuid(), os.environ.get("XDG_RUNTIME_DIR")))
+        orphans = run.end_orphans()
+        if orphans:
+            log.write("warning", "processes of a former broker were ended", {"pids": orphans})
+        _check_ports(settings)
+        _raise_file_limit(settings)
+        setproctitle("odradek: supervisor")
+        starter.warm_up()
+        return _supervise(settings, catalog, data, run, starter, ready_file, log, stack)
+
+
+def _supervise(
+    settings: Settings,
+    catalog: Catalog,
+    data: DataDirectory,
+    run: RunDirectory,
+    starter: ProcessStarter,
+    ready_file: Path | None,
+    log: EventLog,
+    stack: ExitStack,
+) -> Exit:
+    # Imported while the fork server, which was just started, imports its own.
+    from supervisor.loop import Announcement, Supervisor  # noqa: PLC0415
+    from supervisor.overseer import Overseer, OverseerOptions  # noqa: PLC0415
+    from supervisor.specs import SpecWriter  # noqa: PLC0415
+    from supervisor.topics import Topics  # noqa: PLC0415
+    from transport.control import ControlServer  # noqa: PLC0415
+
+    announcement = Announcement(ready_file)
+    try:
+        announcement.check()
+    except OSError as error:
+        refusal = f"the ready file {ready_file} cannot be written: {error.strerror}"
+        raise StartRefused(Exit.SETTINGS, refusal) from None
+    stack.callback(announcement.withdraw)
+    rules = CatalogRules(
+        default_partitions=settings.default_partitions,
+        partitions_max=settings.partitions_max,
+        ignores_case=data.ignores_case,
+    )
+    options = OverseerOptions(
+        routers=settings.routers,
+        heartbeat_interval_s=settings.heartbeat_interval_s,
+        heartbeat_timeout_s=settings.heartbeat_timeout_s,
+        start_timeout_s=settings.start_timeout_s,
+        stop_timeout_s=settings.stop_timeout_s,
+        restart=RestartPolicy(
+            delay_min_s=settings.restart_delay_min_s,
+            delay_max_s=settings.restart_delay_max_s,
+            crashes_max=settings.restarts_max,
+            window_s=settings.restart_window_s,
+            boot_failures_max=settings.boot_failures_max,
+        ),
+    )
+    topics = Topics(catalog, rules, data, new_id)
+    overseer = Overseer(options, topics, os.getpid(), time.monotonic())
+    server = f"odradek {metadata.version('odradek-broker')}"
+    specs = SpecWriter(settings, data.path, run, catalog.offsets_topic_id, server)
+    control = ControlServer(run.control)
+    try:
+        exit_code = Supervisor(overseer, specs, starter, control, run, data, announcement, log).run()
+    finally:
+        control.close()
+    if exit_code is Exit.OK:
+        run.remove()
+    return exit_code
+
+
+def _load_catalog(data: DataDirectory, log: EventLog) -> Catalog:
+    catalog = data.load()
+    if catalog is not None:
+        return catalog
+    fresh = Catalog(cluster_id=new_id(), offsets_topic_id=new_id())
+    data.save(fresh)
+    log.write("info", "new data directory", {"path": str(data.path), "cluster_id": fresh.cluster_id})
+    return fresh
+
+
+def _check_ports(settings: Settings) -> None:
+    """Says at once that a port is taken; a router that meets it later says so too."""
+    for index in range(settings.routers if settings.port else 0):
+        port = settings.port + index
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, port))
+            except OSError as error:
+                raise _port_refusal(settings.host, port, error) from None
+
+
+def _port_refusal(host: str, port: int, error: OSError) -> StartRefused:
+    if error.errno == errno.EADDRINUSE:
+        return StartRefused(
+            Exit.PORT_IN_USE,
+            f"another program listens on {host} port {port}: stop it, or choose another port with --port "
+            "(0 picks a free one)",
+        )
+    if error.errno == errno.EACCES:
+        return StartRefused(
+            Exit.SETTINGS, f"this user may not listen on port {port}: choose one above 1023 with --port"
+        )
+    return StartRefused(Exit.SETTINGS, f"{host} port {port} cannot be listened on: {error.strerror}")
+
+
+def _raise_file_limit(settings: Settings) -> None:
+    """As many descriptors as the system allows; children inherit the limit.
+
+    An ipc listener that runs out of descriptors aborts its process.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        wanted = settings.partitions_max * FILES_PER_PARTITION + 1_024
+        limit = max(soft, wanted) if hard == resource.RLIM_INFINITY else hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What keeps the broker from starting, each with its exit code."""
+    try:
+        yield
+    except DataDirectoryLocked as error:
+        raise StartRefused(Exit.LOCKED, str(error)) from None
+    except (DataDirectoryUnusable, CatalogDamaged, RunDirectoryUnusable) as error:
+        raise StartRefused(Exit.DATA, str(error)) from None
+    except PlatformUnsupported as error:
+        raise StartRefused(Exit.SETTINGS, str(error)) from None

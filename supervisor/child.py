@@ -1,0 +1,189 @@
+"""A child process: from a ChildSpec to an actor that serves.
+
+Order: name in ``ps``; lifeline; limits; control link (from here on the supervisor hears of it); the
+log is recovered; sockets are bound; the loop runs. What goes wrong on the way is said on the control
+link and ends the process with a code of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import sys
+import threading
+import time
+import traceback
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import multiprocess
+from setproctitle import setproctitle
+
+from actors.actor import Actor
+from actors.messages import ChildReady
+from actors.partition import PartitionActor
+from odradek.protocol.errors import OdradekError, UnknownServerError
+from partitions.files import OsFiles
+from partitions.log import Log
+from partitions.settings import LogSettings
+from supervisor.children import Role
+from supervisor.exits import Exit
+from supervisor.logs import EventLog
+from transport.host import Host, HostOptions, Listener
+
+PRIVATE_UMASK = 0o077
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """All that a child must know; plain data, because it travels to another process."""
+
+    name: str
+    role: Role
+    incarnation: int
+    control: str
+    listeners: tuple[tuple[str, str], ...]
+    beat_interval_s: float
+    log_level: str
+    log_json: bool
+    directory: str = ""
+    topic: str = ""
+    topic_id: str = ""
+    partition: int = 0
+    index: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+    server: str = ""
+    auto_create_topics: bool = True
+    default_partitions: int = 1
+    memory_bytes_max: int = 0
+
+
+def process_title(name: str) -> str:
+    """What ``ps`` shows: ``odradek: partition events-0``."""
+    return "odradek: " + name.replace(":", " ", 1)
+
+
+def run_child(spec: ChildSpec) -> None:
+    """The whole life of a child process; ends it with an exit code of ``Exit``."""
+    os.umask(PRIVATE_UMASK)
+    setproctitle(process_title(spec.name))
+    _watch_lifeline()
+    if spec.memory_bytes_max:
+        resource.setrlimit(resource.RLIMIT_DATA, (spec.memory_bytes_max, spec.memory_bytes_max))
+    log = EventLog(spec.name, spec.log_level, json=spec.log_json)
+    host = Host(_host_options(spec), log)
+    try:
+        code = _serve(spec, host, log)
+    finally:
+        host.close()
+    sys.exit(code)
+
+
+def _serve(spec: ChildSpec, host: Host, log: EventLog) -> Exit:
+    try:
+        actor, ready = _BUILDERS[spec.role](spec, host)
+        endpoints = host.bind()
+    except OdradekError as error:
+        host.fail(error)
+        return Exit.CHILD_FAILED
+    except Exception as error:
+        return _cannot_start(error, host, log)
+    ready.inner = endpoints.get("inner")
+    ready.endpoints = [endpoint for name, endpoint in endpoints.items() if name != "inner"]
+    try:
+        host.run(actor, ready)
+    except Exception as error:
+        log.write("error", "crashed", {"error": repr(error), "trace": traceback.format_exc()})
+        host.fail(UnknownServerError(f"{spec.name} crashed: {type(error).__name__}: {error}"))
+        return Exit.CRASHED
+    return Exit.OK
+
+
+def _cannot_start(error: Exception, host: Host, log: EventLog) -> Exit:
+    in_use = getattr(error, "errno", None) == errno.EADDRINUSE
+    if not in_use:
+        log.write("error", "cannot start", {"error": repr(error), "trace": traceback.format_exc()})
+    host.fail(UnknownServerError(f"{type(error).__name__}: {error}"))
+    return Exit.PORT_IN_USE if in_use else Exit.CHILD_FAILED
+
+
+def _host_options(spec: ChildSpec) -> HostOptions:
+    listeners = tuple(Listener(name, endpoint) for name, endpoint in spec.listeners)
+    return HostOptions(spec.name, spec.incarnation, spec.control, listeners, spec.beat_interval_s)
+
+
+def _watch_lifeline() -> None:
+    """End with the supervisor, however it ends: its end of a pipe closes, whatever the loop is doing."""
+    parent = multiprocess.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        os.read(parent.sentinel, 1)
+        os._exit(Exit.ORPHANED)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+# -- one builder for each role -----------------------------------------------------------------------
+
+
+def _open_log(spec: ChildSpec) -> Log:
+    return Log.open(
+        Path(spec.directory),
+        LogSettings.from_config(spec.config),
+        files=OsFiles(),
+        wall_ms=time.time_ns() // 1_000_000,
+        topic_id=spec.topic_id,
+    )
+
+
+def _ready(spec: ChildSpec, log: Log | None = None) -> ChildReady:
+    ready = ChildReady(name=spec.name, incarnation=spec.incarnation)
+    if log is not None:
+        report = log.recovery
+        ready.leader_epoch = log.leader_epoch
+        ready.notes = {
+            "bytes_scanned": report.bytes_scanned,
+            "bytes_truncated": report.bytes_truncated,
+            "end_offset": log.end_offset,
+        }
+        if report.quarantined:
+            ready.notes["quarantined"] = [list(offsets) for offsets in report.quarantined]
+        if report.notes:
+            ready.notes["recovery"] = list(report.notes)
+    return ready
+
+
+def _build_partition(spec: ChildSpec, _host: Host) -> tuple[Actor, ChildReady]:
+    log = _open_log(spec)
+    return PartitionActor(spec.topic, spec.partition, log), _ready(spec, log)
+
+
+def _build_coordinator(spec: ChildSpec, host: Host) -> tuple[Actor, ChildReady]:
+    from actors.coordinator import CoordinatorActor, CoordinatorOptions  # noqa: PLC0415  # not for partitions
+
+    log = _open_log(spec)
+    options = CoordinatorOptions(new_id=lambda: str(uuid.uuid4()))
+    return CoordinatorActor(log, options, host.beat), _ready(spec, log)
+
+
+def _build_router(spec: ChildSpec, _host: Host) -> tuple[Actor, ChildReady]:
+    from actors.router import RouterActor, RouterOptions  # noqa: PLC0415  # not for partitions
+
+    options = RouterOptions(
+        index=spec.index,
+        server=spec.server,
+        auto_create_topics=spec.auto_create_topics,
+        default_partitions=spec.default_partitions,
+    )
+    return RouterActor(options), _ready(spec)
+
+
+_BUILDERS = {
+    Role.PARTITION: _build_partition,
+    Role.COORDINATOR: _build_coordinator,
+    Role.ROUTER: _build_router,
+}

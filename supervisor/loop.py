@@ -1,0 +1,260 @@
+"""The supervisor's loop: waits for messages, ends of processes and signals, and performs effects.
+
+A signal handler only wakes the loop. One process is started a turn, so that hundreds of starts keep
+nobody waiting. Nothing here blocks for longer than the disk takes to make the catalogue durable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from odradek.protocol.messages import StatusReply
+from supervisor.child import run_child
+from supervisor.datadirectory import DataDirectory
+from supervisor.effects import (
+    Effect,
+    KillChild,
+    Note,
+    Respond,
+    RespondStatus,
+    TellChild,
+    UnlinkDiscarded,
+)
+from supervisor.exits import Exit
+from supervisor.logs import EventLog
+from supervisor.overseer import Overseer
+from supervisor.processes import Process, ProcessStarter
+from supervisor.rundirectory import RunDirectory
+from supervisor.specs import SpecWriter
+from transport.control import ControlServer
+
+if TYPE_CHECKING:
+    from supervisor.usage import UsageSampler
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+WAIT_S_MAX = 60.0
+_WAKEUP_BYTES = 4_096
+
+
+class SignalInbox:
+    """Signals as numbers in a pipe: ``fd`` becomes readable, ``take`` says which."""
+
+    def __init__(self) -> None:
+        self.fd, self._write_fd = os.pipe()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._write_fd, False)
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[None]:
+        """Takes the stop signals until the end of the block."""
+        former = {number: signal.signal(number, _ignore) for number in STOP_SIGNALS}
+        former_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(former_fd)
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    def take(self) -> list[signal.Signals]:
+        """The stop signals that came since the last call."""
+        try:
+            numbers = os.read(self.fd, _WAKEUP_BYTES)
+        except BlockingIOError:
+            return []
+        return [signal.Signals(number) for number in numbers if number in STOP_SIGNALS]
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """The wake-up descriptor has the number already."""
+
+
+class Announcement:
+    """The ready file: tells programs where the broker listens, once everything serves."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def check(self) -> None:
+        """Removes the file of a former broker and proves that a new one can be written. Raises OSError."""
+        if self._path is not None:
+            self.withdraw()
+            fresh = self._fresh(self._path)
+            fresh.touch()
+            fresh.unlink()
+
+    def publish(self, routers: list[str]) -> None:
+        """Writes it whole or not at all. Raises OSError."""
+        if self._path is None:
+            return
+        document = {"router": routers[0], "kafka": None, "http": None, "pid": os.getpid(), "routers": routers}
+        fresh = self._fresh(self._path)
+        fresh.write_text(json.dumps(document) + "\n")
+        fresh.replace(self._path)
+
+    @staticmethod
+    def _fresh(path: Path) -> Path:
+        return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+    def withdraw(self) -> None:
+        """A broker that does not serve has no ready file. Raises OSError."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+class Discarder:
+    """Frees the space of deleted topics, in a thread of its own that lives as long as there is work."""
+
+    def __init__(self, data: DataDirectory, log: EventLog) -> None:
+        self._data = data
+        self._log = log
+        self._again = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """There is something to unlink. What a running pass misses the next one finds."""
+        self._again.set()
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="discarder", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while self._again.is_set():
+            self._again.clear()
+            try:
+                self._data.unlink_discarded()
+            except OSError as error:
+                self._log.write("warning", "deleted files are still there", {"reason": str(error)})
+
+
+class Supervisor:
+    """The shell around one overseer."""
+
+    def __init__(
+        self,
+        overseer: Overseer,
+        specs: SpecWriter,
+        starter: ProcessStarter,
+        control: ControlServer,
+        run: RunDirectory,
+        data: DataDirectory,
+        announcement: Announcement,
+        log: EventLog,
+    ) -> None:
+        self._overseer = overseer
+        self._specs = specs
+        self._starter = starter
+        self._control = control
+        self._run_directory = run
+        self._discarder = Discarder(data, log)
+        self._announcement = announcement
+        self._announced = False
+        self._log = log
+        self._processes: dict[tuple[str, int], Process] = {}
+        self._usage: UsageSampler | None = None
+        self._signals = SignalInbox()
+
+    def run(self) -> Exit:
+        """Until the broker has ended; the exit code says why."""
+        with self._signals.listen():
+            self._overseer.start()
+            self._perform()
+            while not self._overseer.finished:
+                self._turn()
+        for process in self._processes.values():
+            process.kill()
+        assert self._overseer.exit is not None
+        return self._overseer.exit
+
+    def _turn(self) -> None:
+        watched = {process.fd: key for key, process in self._processes.items()}
+        wait_s = 0.0 if self._overseer.has_spawns else self._overseer.deadline() - time.monotonic()
+        envelopes, readable = self._control.wait(
+            min(max(wait_s, 0.0), WAIT_S_MAX), (self._signals.fd, *watched)
+        )
+        now_s = time.monotonic()
+        for envelope in envelopes:
+            self._overseer.receive(envelope, now_s)
+        for fd in readable:
+            if fd in watched:
+                self._reap(watched[fd], now_s)
+        for number in self._signals.take():
+            self._obey(number, now_s)
+        self._spawn(now_s)
+        self._overseer.tick(now_s)
+        self._overseer.settle(now_s)
+        self._perform()
+        self._announce()
+
+    def _obey(self, number: signal.Signals, now_s: float) -> None:
+        if self._overseer.exit is None:
+            self._overseer.terminate(Exit.OK, f"signal {number.name}", now_s)
+        else:
+            self._overseer.kill_all(now_s)
+
+    def _reap(self, key: tuple[str, int], now_s: float) -> None:
+        ended = self._processes[key].poll()
+        if ended is not None:
+            del self._processes[key]
+            self._overseer.died(*key, ended.exit_code, now_s)
+
+    def _spawn(self, now_s: float) -> None:
+        order = self._overseer.next_spawn()
+        if order is None:
+            return
+        try:
+            process = self._starter.start(run_child, self._specs.write(order))
+        except (OSError, EOFError) as error:
+            self._overseer.spawn_failed(order.name, f"no process could be started: {error!r}", now_s)
+            return
+        self._processes[order.name, order.incarnation] = process
+        self._run_directory.remember(process.pid)
+        self._overseer.spawned(order.name, process.pid, time.monotonic())
+
+    def _announce(self) -> None:
+        if self._overseer.exit is not None and self._announced:
+            self._announced = False
+            self._announcement.withdraw()
+        elif self._overseer.exit is None and not self._announced and self._overseer.ready:
+            self._announced = True
+            self._announcement.publish(self._overseer.routers)
+            self._log.write("info", "ready", {"routers": self._overseer.routers})
+
+    def _perform(self) -> None:
+        for effect in self._overseer.take():
+            self._perform_one(effect)
+
+    def _perform_one(self, effect: Effect) -> None:
+        match effect:
+            case TellChild():
+                if not self._control.tell(effect.name, effect.incarnation, effect.message):
+                    self._overseer.undelivered(effect)
+            case Respond():
+                self._control.reply(effect.to, effect.reply)
+            case RespondStatus():
+                self._control.reply(effect.to, StatusReply(actors=self._sampler().complete(effect.rows)))
+            case KillChild():
+                process = self._processes.get((effect.name, effect.incarnation))
+                if process is not None:
+                    process.kill()
+            case UnlinkDiscarded():
+                self._discarder.wake()
+            case Note():
+                self._log.write(effect.level, effect.event, effect.fields)
+            case _:
+                raise TypeError(f"unknown effect: {effect!r}")
+
+    def _sampler(self) -> UsageSampler:
+        if self._usage is None:
+            from supervisor.usage import UsageSampler  # noqa: PLC0415  # psutil loads when somebody asks
+
+            self._usage = UsageSampler()
+        return self._usage

@@ -1,0 +1,52 @@
+"""What the fork server imports once, so that each process it forks shares those pages.
+
+Nothing here makes a ZeroMQ context: sockets inherited over a fork hang.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import signal
+
+import crc32c
+import msgspec
+import setproctitle
+
+import actors.partition
+import partitions.log
+import supervisor.child
+import transport.host
+from actors.messages import TO_CHILD, ChildBeat
+from odradek.protocol.codec import Encoding, RequestDecoder, encode, public_decoder
+from supervisor.codec_alone import load_codec_alone
+
+load_codec_alone()
+for module in ("odradek.protocol.records", "actors.router", "actors.coordinator"):
+    importlib.import_module(module)
+
+PRELOADED = (
+    crc32c,
+    msgspec,
+    setproctitle,
+    actors.partition,
+    partitions.log,
+    supervisor.child,
+    transport.host,
+)
+
+# The supervisor stops its children in order; what a terminal or a process manager sends to the whole
+# group must not overtake it. Children inherit this.
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+
+# msgspec studies a message class when it is first decoded or encoded, and keeps what it learned on the
+# class: done here, it is done once.
+public_decoder()
+RequestDecoder(TO_CHILD)
+for encoding in Encoding:
+    encode(ChildBeat(name="", incarnation=0), encoding)
+
+gc.collect()
+# The collector writes into the objects it looks at; frozen ones it leaves alone, and their pages shared.
+gc.freeze()

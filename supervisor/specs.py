@@ -1,0 +1,99 @@
+"""From a spawn order to a ChildSpec: where the pieces of one broker are. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.messages import COORDINATOR
+from supervisor.child import ChildSpec
+from supervisor.children import Role
+from supervisor.datadirectory import partition_directory_name
+from supervisor.effects import SpawnOrder
+from supervisor.rundirectory import RunDirectory
+from supervisor.settings import Settings
+
+OFFSETS_TOPIC = "__consumer_offsets"
+
+
+def tcp_endpoint(host: str, port: int) -> str:
+    """A ZeroMQ endpoint; an IPv6 address stands in brackets."""
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SpecWriter:
+    """Knows the broker's directories and settings."""
+
+    settings: Settings
+    data: Path
+    run: RunDirectory
+    offsets_topic_id: str
+    server: str
+
+    def write(self, order: SpawnOrder) -> ChildSpec:
+        """The spec of the ordered process."""
+        match order.role:
+            case Role.ROUTER:
+                return self._router(order)
+            case Role.COORDINATOR:
+                return self._coordinator(order)
+            case Role.PARTITION:
+                return self._partition(order)
+
+    def _router(self, order: SpawnOrder) -> ChildSpec:
+        port = self.settings.port and self.settings.port + order.index
+        # A router that comes back listens where it did before: clients know that endpoint.
+        endpoint = order.endpoints[0] if order.endpoints else tcp_endpoint(self.settings.host, port)
+        return ChildSpec(
+            name=order.name,
+            role=order.role,
+            incarnation=order.incarnation,
+            control=self.run.control,
+            listeners=(("public", endpoint),),
+            beat_interval_s=self.settings.heartbeat_interval_s,
+            log_level=self.settings.log_level,
+            log_json=self.settings.log_json,
+            index=order.index,
+            server=self.server,
+            auto_create_topics=self.settings.auto_create_topics,
+            default_partitions=self.settings.default_partitions,
+            memory_bytes_max=self.settings.router_memory_bytes_max,
+        )
+
+    def _coordinator(self, order: SpawnOrder) -> ChildSpec:
+        return ChildSpec(
+            name=order.name,
+            role=order.role,
+            incarnation=order.incarnation,
+            control=self.run.control,
+            listeners=(("inner", self.run.endpoint(COORDINATOR, "inner")),),
+            beat_interval_s=self.settings.heartbeat_interval_s,
+            log_level=self.settings.log_level,
+            log_json=self.settings.log_json,
+            directory=str(self.data / partition_directory_name(OFFSETS_TOPIC, 0)),
+            topic=OFFSETS_TOPIC,
+            topic_id=self.offsets_topic_id,
+        )
+
+    def _partition(self, order: SpawnOrder) -> ChildSpec:
+        topic = order.topic
+        assert topic is not None, "a partition is spawned only while its topic is in the catalogue"
+        return ChildSpec(
+            name=order.name,
+            role=order.role,
+            incarnation=order.incarnation,
+            control=self.run.control,
+            listeners=(
+                ("inner", self.run.endpoint(order.name, "inner")),
+                ("direct", self.run.endpoint(order.name, "direct")),
+            ),
+            beat_interval_s=self.settings.heartbeat_interval_s,
+            log_level=self.settings.log_level,
+            log_json=self.settings.log_json,
+            directory=str(self.data / partition_directory_name(topic.name, order.partition)),
+            topic=topic.name,
+            topic_id=topic.topic_id,
+            partition=order.partition,
+            config=dict(topic.config),
+        )

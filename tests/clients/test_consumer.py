@@ -1,0 +1,456 @@
+"""The consumer against a scripted broker: positions, groups, commits, damage."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from odradek import ClientClosed, Consumer, Producer, Record, TopicPartition
+from odradek.protocol import messages as m
+from odradek.protocol.errors import (
+    CorruptMessage,
+    InvalidConfig,
+    InvalidGroupId,
+    InvalidTopic,
+    KafkaStorageError,
+    LeaderNotAvailable,
+    OffsetOutOfRange,
+    PolicyViolation,
+    UnknownMemberId,
+    UnknownTopicOrPartition,
+)
+from tests.clients.fake_broker import FakeBroker
+
+WAIT_S = 10.0
+EVENTS = TopicPartition("events", 0)
+
+
+@pytest.fixture
+def broker() -> Iterator[FakeBroker]:
+    with FakeBroker({"events": 1, "wide": 4}) as fake:
+        yield fake
+
+
+def fill(broker: FakeBroker, topic: str, values: list[bytes], partition: int = 0, batch: int = 10) -> None:
+    with Producer(broker.endpoint) as producer:
+        for first in range(0, len(values), batch):
+            producer.send_many(topic, values[first : first + batch], partition=partition).wait(WAIT_S)
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
+def take(consumer: Consumer, count: int) -> list[Record]:
+    records: list[Record] = []
+    for _ in range(200):
+        records += consumer.poll(0.1, count - len(records))
+        if len(records) >= count:
+            return records
+    raise AssertionError(f"only {len(records)} of {count} records came")
+
+
+def values(records: list[Record]) -> list[bytes | None]:
+    return [record.value for record in records]
+
+
+def test_a_record_has_all_that_was_sent(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        producer.send("events", b"v", key="k", headers=[("h", b"x")], timestamp=77).result(WAIT_S)
+        producer.send("events", None).result(WAIT_S)
+    with Consumer(broker.endpoint, topics=["events"]) as consumer:
+        first, second = take(consumer, 2)
+    assert first == Record("events", 0, 0, 77, b"k", b"v", [("h", b"x")])
+    assert (second.offset, second.value, second.key) == (1, None, None)
+
+
+def test_iteration_ends_when_idle_and_polls_end_in_time(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(100))
+    with Consumer(broker.endpoint, topics=["events"], idle_timeout_s=0.2) as consumer:
+        assert [record.value for record in consumer] == numbered(100)
+        assert consumer.poll(0.01) == []
+
+
+def test_poll_never_gives_more_than_asked_and_loses_nothing(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(95))
+    with Consumer(broker.endpoint, topics=["events"]) as consumer:
+        got: list[bytes | None] = []
+        while len(got) < 95:
+            records = consumer.poll(WAIT_S, 7)
+            assert 1 <= len(records) <= 7
+            got += values(records)
+            assert consumer.position(EVENTS) == len(got)
+        assert got == numbered(95)
+
+
+def test_iteration_and_polls_share_one_position(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(30))
+    with Consumer(broker.endpoint, topics=["events"]) as consumer:
+        iterator = iter(consumer)
+        got = [next(iterator).value for _ in range(5)]
+        got += values(take(consumer, 10))
+        got += [next(iterator).value for _ in range(15)]
+    assert got == numbered(30)
+
+
+def test_latest_sees_only_what_comes(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(5))
+    with Consumer(broker.endpoint, topics=["events"], auto_offset_reset="latest") as consumer:
+        assert consumer.poll(0.05) == []
+        fill(broker, "events", [b"new"])
+        assert values(take(consumer, 1)) == [b"new"]
+
+
+def test_seek_drops_what_was_fetched(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(50))
+    with Consumer(broker.endpoint) as consumer:
+        consumer.assign([EVENTS])
+        take(consumer, 20)
+        consumer.seek(EVENTS, 7)
+        assert consumer.position(EVENTS) == 7
+        assert values(take(consumer, 3)) == [b"7", b"8", b"9"]
+        consumer.seek_to_end()
+        assert consumer.position(EVENTS) == 50
+        assert consumer.lag(EVENTS) == 0
+        consumer.seek_to_beginning(EVENTS)
+        assert values(take(consumer, 50)) == numbered(50)
+        with pytest.raises(ValueError, match="at least 0"):
+            consumer.seek(EVENTS, -1)
+        with pytest.raises(ValueError, match="not assigned"):
+            consumer.seek(TopicPartition("wide", 0), 0)
+
+
+def test_seek_inside_iteration_takes_effect_at_the_next_record(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(10))
+    with Consumer(broker.endpoint, topics=["events"]) as consumer:
+        got = []
+        for record in consumer:
+            got.append(record.offset)
+            if got == [0, 1]:
+                consumer.seek(EVENTS, 8)
+            if record.offset == 9:
+                break
+    assert got == [0, 1, 8, 9]
+
+
+def test_paused_partitions_wait(broker: FakeBroker) -> None:
+    fill(broker, "wide", [b"a"], 0)
+    fill(broker, "wide", [b"b"], 1)
+    with Consumer(broker.endpoint, topics=["wide"]) as consumer:
+        consumer.pause(TopicPartition("wide", 0))
+        assert consumer.paused() == {TopicPartition("wide", 0)}
+        assert values(take(consumer, 1)) == [b"b"]
+        assert consumer.poll(0.05) == []
+        consumer.resume(TopicPartition("wide", 0))
+        assert values(take(consumer, 1)) == [b"a"]
+
+
+def test_every_partition_gets_its_turn(broker: FakeBroker) -> None:
+    for number in range(4):
+        fill(broker, "wide", [b"%d" % number] * 200, number, batch=50)
+    with Consumer(broker.endpoint, topics=["wide"]) as consumer:
+        records = take(consumer, 800)
+    for number in range(4):
+        own = [record.offset for record in records if record.partition == number]
+        assert own == list(range(200))
+
+
+def test_prefetching_stops_at_its_bound(broker: FakeBroker) -> None:
+    fill(broker, "events", [b"x" * 1_000] * 300, batch=10)
+    with Consumer(
+        broker.endpoint, topics=["events"], prefetch_bytes_max=30_000, fetch_bytes_max=10_000
+    ) as consumer:
+        first = take(consumer, 1)
+        reader = consumer._readers[EVENTS]
+        broker.wait_for(lambda: consumer._fetcher.stalled)
+        assert reader.buffered_bytes <= 30_000 + 70_000
+        rest = take(consumer, 299)
+    assert [record.offset for record in first + rest] == list(range(300))
+
+
+def test_offsets_can_be_asked_for(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        for at in (100, 200, 300):
+            producer.send("events", b"v", timestamp=at).result(WAIT_S)
+    with Consumer(broker.endpoint, topics=["events"]) as consumer:
+        assert consumer.beginning_offsets(EVENTS) == {EVENTS: 0}
+        assert consumer.end_offsets(EVENTS) == {EVENTS: 3}
+        assert consumer.offsets_for_times({EVENTS: 150}) == {EVENTS: 1}
+        assert consumer.offsets_for_times({EVENTS: 999}) == {EVENTS: None}
+        assert consumer.lag(EVENTS) == 3
+
+
+def test_retriable_errors_of_a_fetch_are_retried(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(3))
+    broker.fail("fetch", times=3, error=LeaderNotAvailable("restarting"))
+    broker.fail("fetch", times=1, error=KafkaStorageError("disk"))
+    with Consumer(broker.endpoint, topics=["events"]) as consumer:
+        assert values(take(consumer, 3)) == numbered(3)
+
+
+def test_other_errors_are_raised_and_reading_can_go_on(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(3))
+    broker.fail("fetch", times=1, error=PolicyViolation("no"))
+    with Consumer(broker.endpoint, topics=["events"]) as consumer:
+        with pytest.raises(PolicyViolation, match="events-0"):
+            consumer.poll(WAIT_S)
+        assert values(take(consumer, 3)) == numbered(3)
+
+
+@pytest.mark.parametrize(("reset", "expected"), [("earliest", b"5"), ("latest", b"new")])
+def test_an_offset_outside_the_log_is_reset(broker: FakeBroker, reset: str, expected: bytes) -> None:
+    fill(broker, "events", numbered(10), batch=5)
+    broker.topics["events"][0].start_offset = 5
+    with Consumer(broker.endpoint, auto_offset_reset=reset) as consumer:  # type: ignore[arg-type]
+        consumer.assign([EVENTS])
+        consumer.seek(EVENTS, 2)
+        assert reset == "earliest" or consumer.poll(0.3) == []
+        fill(broker, "events", [b"new"])
+        assert take(consumer, 1)[0].value == expected
+
+
+def test_without_a_reset_an_offset_outside_the_log_is_an_error(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(10))
+    broker.topics["events"][0].start_offset = 5
+    with Consumer(broker.endpoint, auto_offset_reset="none") as consumer:
+        with pytest.raises(OffsetOutOfRange, match="auto_offset_reset='none'"):
+            consumer.assign([EVENTS])
+    with Consumer(broker.endpoint) as consumer:
+        consumer.assign([EVENTS])
+        consumer.options = type(consumer.options)(auto_offset_reset="none")
+        consumer.seek(EVENTS, 99)
+        with pytest.raises(OffsetOutOfRange):
+            consumer.poll(WAIT_S)
+
+
+def test_damage_is_reported_and_can_be_passed(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(30), batch=10)
+    partition = broker.topics["events"][0]
+    header, stored = partition.batches[1]
+    partition.batches[1] = (header, stored[:-1] + bytes([stored[-1] ^ 1]))
+    with Consumer(broker.endpoint, topics=["events"]) as consumer:
+        assert values(consumer.poll(WAIT_S, 100)) == numbered(10)
+        for _ in range(2):
+            with pytest.raises(CorruptMessage, match="seek past 19"):
+                consumer.poll(WAIT_S)
+        consumer.seek(EVENTS, 20)
+        assert values(take(consumer, 10)) == numbered(30)[20:]
+    with Consumer(broker.endpoint, topics=["events"], check_crcs=False) as consumer:
+        assert len(take(consumer, 30)) == 30
+
+
+# -- groups ------------------------------------------------------------------------------------------
+
+
+def fast(broker: FakeBroker, **options: object) -> Consumer:
+    return Consumer(broker.endpoint, group="g", topics=["wide"], **options)  # type: ignore[arg-type]
+
+
+def settle(consumers: list[Consumer], expected: list[int]) -> None:
+    """Poll until each holds as many partitions as expected."""
+    for _ in range(400):
+        for consumer in consumers:
+            consumer.poll(0.01)
+        if [len(consumer.assignment()) for consumer in consumers] == expected:
+            return
+    raise AssertionError([consumer.assignment() for consumer in consumers])
+
+
+def test_commit_stores_exactly_what_was_handed_out(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(20))
+    with Consumer(broker.endpoint, group="g", topics=["events"], enable_auto_commit=False) as consumer:
+        take(consumer, 13)
+        assert consumer.commit() == {EVENTS: 13}
+        assert consumer.committed(EVENTS) == {EVENTS: 13}
+        take(consumer, 3)
+    assert broker.groups["g"].offsets[EVENTS] == (13, None)
+    with Consumer(broker.endpoint, group="g", topics=["events"]) as consumer:
+        assert take(consumer, 1)[0].offset == 13
+
+
+def test_auto_commit_happens_while_reading_and_on_close(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(20))
+    consumer = Consumer(broker.endpoint, group="g", topics=["events"], auto_commit_interval_ms=1)
+    take(consumer, 5)
+    consumer.poll(WAIT_S, 1)
+    broker.wait_for(lambda: broker.groups["g"].offsets.get(EVENTS, (0, None))[0] >= 5)
+    assert broker.groups["g"].offsets[EVENTS][0] <= 6
+    take(consumer, 4)
+    consumer.close()
+    assert broker.groups["g"].offsets[EVENTS] == (10, None)
+    assert broker.groups["g"].members == {}
+
+
+def test_a_record_that_raised_is_not_committed(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(20))
+    with (
+        pytest.raises(KeyError),
+        Consumer(broker.endpoint, group="g", topics=["events"]) as consumer,
+    ):
+        for record in consumer:
+            raise KeyError(record.offset)
+    assert EVENTS not in broker.groups["g"].offsets
+    assert broker.groups["g"].members == {}
+
+
+def test_two_members_share_and_the_second_begins_where_the_first_ended(broker: FakeBroker) -> None:
+    for number in range(4):
+        fill(broker, "wide", numbered(10), number)
+    revoked: list[TopicPartition] = []
+    assigned: list[TopicPartition] = []
+    first = fast(broker, on_assigned=assigned.extend, on_revoked=revoked.extend)
+    seen = {(record.partition, record.offset) for record in take(first, 40)}
+    assert len(seen) == 40
+    assert sorted(assigned) == [TopicPartition("wide", number) for number in range(4)]
+    second = fast(broker)
+    settle([first, second], [2, 2])
+    assert len(revoked) == 2
+    assert first.assignment().isdisjoint(second.assignment())
+    for number in range(4):
+        fill(broker, "wide", [b"new"], number)
+    fresh = take(first, 2) + take(second, 2)
+    assert {(record.partition, record.offset) for record in fresh} == {(n, 10) for n in range(4)}
+    first.close()
+    settle([second], [4])
+    second.close()
+    assert broker.groups["g"].members == {}
+
+
+def test_a_partition_is_reported_until_its_position_is_committed(broker: FakeBroker) -> None:
+    for number in range(4):
+        fill(broker, "wide", numbered(3), number)
+    first = fast(broker, auto_commit_interval_ms=3_600_000)
+    take(first, 12)
+    assert broker.groups["g"].offsets == {}
+    second = fast(broker)
+    settle([first, second], [2, 2])
+    with broker.lock:
+        kinds = [
+            request
+            for request in broker.requests
+            if isinstance(request, m.OffsetCommit)
+            or (isinstance(request, m.GroupHeartbeat) and request.member_id == first._membership.member_id)  # type: ignore[union-attr]
+        ]
+    commit_at = next(at for at, request in enumerate(kinds) if isinstance(request, m.OffsetCommit))
+
+    def owned(request: m.Request) -> int:
+        assert isinstance(request, m.GroupHeartbeat)
+        return sum(len(item.partitions) for item in request.owned or [])
+
+    assert owned(kinds[commit_at - 1]) == 4
+    assert owned(kinds[-1]) == 2
+    assert second.poll(0.05) == [], "nothing is read twice"
+    first.close()
+    second.close()
+
+
+def test_an_expelled_member_joins_again(broker: FakeBroker) -> None:
+    fill(broker, "wide", numbered(5), 0)
+    lost: list[TopicPartition] = []
+    consumer = fast(broker, on_revoked=lost.extend)
+    take(consumer, 5)
+    with broker.lock:
+        broker.groups["g"].members.clear()
+    for _ in range(400):
+        consumer.poll(0.01)
+        if lost and len(consumer.assignment()) == 4:
+            break
+    assert len(lost) == 4
+    assert len(consumer.assignment()) == 4
+    consumer.close()
+
+
+def test_a_commit_with_an_old_epoch_is_done_with_the_new_one(broker: FakeBroker) -> None:
+    fill(broker, "wide", numbered(5), 0)
+    consumer = fast(broker, enable_auto_commit=False)
+    take(consumer, 5)
+    with broker.lock:
+        group = broker.groups["g"]
+        group.epoch += 1
+        for member in group.members.values():
+            member.epoch = group.epoch
+    consumer.commit()
+    assert broker.groups["g"].offsets[TopicPartition("wide", 0)] == (5, None)
+    consumer.close()
+
+
+def test_a_commit_of_a_stranger_is_refused(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(5))
+    member = Consumer(broker.endpoint, group="g", topics=["events"], enable_auto_commit=False)
+    take(member, 5)
+    with Consumer(broker.endpoint, group="g", enable_auto_commit=False) as stranger:
+        stranger.assign([EVENTS])
+        with pytest.raises(UnknownMemberId):
+            stranger.commit({EVENTS: 1})
+    member.close()
+    assert broker.groups["g"].offsets == {}
+
+
+def test_a_silent_member_leaves_and_comes_back(broker: FakeBroker) -> None:
+    fill(broker, "wide", numbered(5), 0)
+    lost: list[TopicPartition] = []
+    consumer = fast(broker, poll_interval_ms_max=100, on_revoked=lost.extend)
+    take(consumer, 5)
+    broker.wait_for(lambda: not broker.groups["g"].members)
+    settle([consumer], [4])
+    assert len(lost) == 4
+    assert len(broker.groups["g"].members) == 1
+    consumer.close()
+
+
+def test_a_fatal_group_error_is_raised(broker: FakeBroker) -> None:
+    broker.fail("group_heartbeat", times=100, error=InvalidGroupId("no"))
+    consumer = fast(broker)
+    with pytest.raises(InvalidGroupId):
+        consumer.poll(WAIT_S)
+    broker.faults.clear()
+    consumer.close()
+
+
+def test_retriable_group_errors_are_retried(broker: FakeBroker) -> None:
+    broker.fail("group_heartbeat", times=3, error=LeaderNotAvailable("starting"))
+    broker.fail("offset_fetch", times=2, error=LeaderNotAvailable("starting"))
+    fill(broker, "wide", numbered(5), 2)
+    with fast(broker) as consumer:
+        assert values(take(consumer, 5)) == numbered(5)
+
+
+# -- what cannot be ------------------------------------------------------------------------------------
+
+
+def test_a_consumer_is_told_what_to_read(broker: FakeBroker) -> None:
+    with Consumer(broker.endpoint) as consumer:
+        with pytest.raises(ValueError, match="assign"):
+            consumer.poll(0)
+        with pytest.raises(UnknownTopicOrPartition, match="0 to 0"):
+            consumer.assign([TopicPartition("events", 1)])
+        with pytest.raises(InvalidGroupId, match="group="):
+            consumer.commit()
+        with pytest.raises(ValueError, match="max_records"):
+            consumer.poll(0, 0)
+    with pytest.raises(ClientClosed):
+        consumer.poll(0)
+    with Consumer(broker.endpoint, topics=["events"]) as consumer, pytest.raises(ValueError, match="assign"):
+        consumer.assign([EVENTS])
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ({"topics": "events"}, TypeError),
+        ({"topics": []}, ValueError),
+        ({"topics": ["a b"]}, InvalidTopic),
+        ({"group": ""}, InvalidGroupId),
+        ({"auto_offset_reset": "now"}, InvalidConfig),
+        ({"fetch_bytes_max": 0}, InvalidConfig),
+        ({"idle_timeout_s": -1}, InvalidConfig),
+        ({"enable_auto_commit": "yes"}, InvalidConfig),
+    ],
+)
+def test_wrong_options_are_refused(option: dict[str, object], error: type[Exception]) -> None:
+    threads = threading.active_count()
+    with pytest.raises(error):
+        Consumer(**option)  # type: ignore[arg-type]
+    assert threading.active_count() == threads

@@ -1,0 +1,495 @@
+"""The producer against a scripted broker: once, in order, bounded, and honest about failure."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from odradek import BufferExhausted, ClientClosed, ClientForked, Producer
+from odradek.protocol import messages as m
+from odradek.protocol.errors import (
+    InvalidConfig,
+    InvalidTopic,
+    LeaderNotAvailable,
+    MessageTooLarge,
+    NetworkException,
+    OutOfOrderSequenceNumber,
+    PolicyViolation,
+    RequestTimedOut,
+    UnknownTopicOrPartition,
+    UnsupportedCompressionType,
+)
+from odradek.protocol.partitioning import partition_for_key
+from tests.clients.fake_broker import FakeBroker
+
+WAIT_S = 10.0
+
+
+@pytest.fixture
+def broker() -> Iterator[FakeBroker]:
+    with FakeBroker({"events": 1, "wide": 4}) as fake:
+        yield fake
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
+def test_a_record_comes_back_with_its_place(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        sent = producer.send("events", b"v", key="k", headers={"h": "x", "n": None}, timestamp=1234)
+        metadata = sent.result(WAIT_S)
+        assert (metadata.topic, metadata.partition, metadata.offset, metadata.timestamp) == (
+            "events",
+            0,
+            0,
+            1234,
+        )
+        assert sent.done()
+        assert sent.exception(WAIT_S) is None
+        assert producer.send("events", None, key=b"k").result(WAIT_S).offset == 1
+        assert producer.send("events", "é").result(WAIT_S).offset == 2
+    first, tombstone, text = broker.records("events")
+    assert (first.key, first.value, first.timestamp) == (b"k", b"v", 1234)
+    assert list(first.headers) == [("h", b"x"), ("n", None)]
+    assert tombstone.value is None
+    assert text.value == "é".encode()
+
+
+def test_the_timestamp_is_now(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        before_ms = time.time_ns() // 1_000_000
+        metadata = producer.send("events", b"v").result(WAIT_S)
+        after_ms = time.time_ns() // 1_000_000
+    assert before_ms <= metadata.timestamp <= after_ms
+    assert broker.records("events")[0].timestamp == metadata.timestamp
+
+
+def test_many_single_sends_stay_in_order_and_know_their_offsets(broker: FakeBroker) -> None:
+    values = numbered(20_000)
+    with Producer(broker.endpoint, batch_bytes_max=16_384) as producer:
+        handles = [producer.send("events", value) for value in values]
+        producer.flush(WAIT_S)
+        assert [handle.result(0).offset for handle in handles] == list(range(len(values)))
+    assert broker.values("events") == values
+    assert len(broker.seen(m.Produce)) < 200, "records must travel in batches"
+
+
+def test_send_many_keeps_order_and_gives_lazy_handles(broker: FakeBroker) -> None:
+    values = numbered(10_000)
+    with Producer(broker.endpoint, batch_bytes_max=20_000) as producer:
+        handles = producer.send_many("events", iter(values))
+        results = handles.results(WAIT_S)
+        assert handles.done()
+    assert [result.offset for result in results] == list(range(len(values)))
+    assert len(handles) == len(values)
+    assert handles[-1].result(0).offset == handles[9_999].result(0).offset == 9_999
+    assert [handle.result(0).offset for handle in handles[5:8]] == [5, 6, 7]
+    assert sum(1 for _ in handles) == len(values)
+    with pytest.raises(IndexError):
+        handles[10_000]
+    assert broker.values("events") == values
+
+
+def test_send_and_send_many_mix_in_order(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        producer.send("events", b"0")
+        producer.send_many("events", [b"1", "2", None])
+        producer.send("events", b"4").result(WAIT_S)
+    assert broker.values("events") == [b"0", b"1", b"2", None, b"4"]
+
+
+def test_keys_choose_partitions_as_kafka_does(broker: FakeBroker) -> None:
+    keys = [f"user-{number}" for number in range(50)]
+    with Producer(broker.endpoint) as producer:
+        assert producer.partitions_for("wide") == 4
+        single = [producer.send("wide", key, key=key).result(WAIT_S).partition for key in keys]
+        many = [found.partition for found in producer.send_many("wide", keys, keys=keys).results(WAIT_S)]
+        explicit = producer.send("wide", b"x", key="user-0", partition=3).result(WAIT_S)
+    expected = [partition_for_key(key.encode(), 4) for key in keys]
+    assert single == many == expected
+    assert explicit.partition == 3
+
+
+def test_records_without_a_key_spread_over_partitions(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint, batch_bytes_max=1_000) as producer:
+        producer.send_many("wide", [b"x" * 50] * 2_000).wait(WAIT_S)
+    assert all(broker.values("wide", number) for number in range(4))
+
+
+def test_threads_share_a_producer(broker: FakeBroker) -> None:
+    def work(name: int) -> None:
+        for number in range(2_000):
+            producer.send("events", b"%d:%d" % (name, number))
+
+    with Producer(broker.endpoint, batch_bytes_max=10_000) as producer:
+        threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        producer.flush(WAIT_S)
+    values = broker.values("events")
+    assert len(values) == 8_000
+    for name in range(4):
+        own = [value for value in values if value is not None and value.startswith(b"%d:" % name)]
+        assert own == [b"%d:%d" % (name, number) for number in range(2_000)]
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_compression_round_trips(broker: FakeBroker, compression: str) -> None:
+    values = [b"the same again and again" * 20] * 300
+    with Producer(broker.endpoint, compression=compression) as producer:  # type: ignore[arg-type]
+        producer.send_many("events", values).wait(WAIT_S)
+    assert broker.values("events") == values
+    stored = sum(len(data) for _, data in broker.topics["events"][0].batches)
+    if compression != "none":
+        assert stored < 30_000
+
+
+def test_a_lost_reply_gives_one_copy(broker: FakeBroker) -> None:
+    broker.fail("produce", times=2, drop="reply")
+    with Producer(broker.endpoint, request_timeout_ms=100) as producer:
+        handles = [producer.send("events", value) for value in numbered(10)]
+        offsets = [handle.result(WAIT_S).offset for handle in handles]
+    assert offsets == list(range(10))
+    assert broker.values("events") == numbered(10)
+    assert broker.topics["events"][0].duplicates >= 1
+
+
+def test_a_batch_lost_in_flight_is_sent_again_before_those_after_it(broker: FakeBroker) -> None:
+    broker.fail("produce", times=1, drop="request")
+    values = numbered(3_000)
+    with Producer(broker.endpoint, batch_bytes_max=2_000, request_timeout_ms=150) as producer:
+        producer.send_many("events", values).wait(WAIT_S)
+    assert broker.values("events") == values
+    assert broker.topics["events"][0].out_of_order >= 1, "later batches were refused meanwhile"
+
+
+def test_retriable_errors_are_retried_in_order(broker: FakeBroker) -> None:
+    broker.fail("produce", times=3, error=LeaderNotAvailable("restarting"))
+    values = numbered(2_000)
+    with Producer(broker.endpoint, batch_bytes_max=2_000) as producer:
+        producer.send_many("events", values).wait(WAIT_S)
+    assert broker.values("events") == values
+
+
+def test_nothing_after_a_failure_becomes_durable(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint, batch_bytes_max=500) as producer:
+        producer.send("events", b"before").result(WAIT_S)
+        broker.fail("produce", times=1, error=PolicyViolation("no"))
+        broker.paused = True
+        doomed = [producer.send("events", b"doomed") for _ in range(300)]
+        broker.resume()
+        for handle in doomed:
+            assert isinstance(handle.exception(WAIT_S), PolicyViolation)
+        after = producer.send("events", b"after").result(WAIT_S)
+        story = str(doomed[-1].exception(0))
+    assert "an earlier batch of this producer failed" in story
+    assert broker.values("events") == [b"before", b"after"]
+    assert after.offset == 1
+
+
+def test_the_delivery_timeout_decides(broker: FakeBroker) -> None:
+    broker.fail("produce", times=10_000, drop="request")
+    producer = Producer(broker.endpoint, delivery_timeout_ms=300, request_timeout_ms=60)
+    first = producer.send("events", b"1")
+    error = first.exception(WAIT_S)
+    assert isinstance(error, RequestTimedOut)
+    assert "delivery_timeout_ms=300" in str(error)
+    assert "unknown" in str(error)
+    producer.close(WAIT_S)
+
+
+def test_without_a_broker_a_record_was_certainly_not_written() -> None:
+    with FakeBroker({"events": 1}) as fake:
+        endpoint = fake.endpoint
+        producer = Producer(endpoint, delivery_timeout_ms=400, connect_timeout_ms=50)
+        producer.send("events", b"1").result(WAIT_S)
+    late = producer.send("events", b"2").exception(WAIT_S)
+    assert isinstance(late, RequestTimedOut)
+    assert "it was not written" in str(late)
+    producer.close(WAIT_S)
+
+
+def test_a_full_buffer_makes_send_wait_and_then_gives_up(broker: FakeBroker) -> None:
+    producer = Producer(
+        broker.endpoint, buffer_bytes_max=100_000, batch_bytes_max=10_000, block_ms_max=150
+    )
+    producer.send("events", b"x").result(WAIT_S)
+    broker.paused = True
+    taken = []
+    with pytest.raises(BufferExhausted, match="the record was not taken"):
+        for _ in range(10_000):
+            taken.append(producer.send("events", b"x" * 1_000))
+    assert len(taken) * 1_000 <= 100_000
+    broker.resume()
+    producer.flush(WAIT_S)
+    producer.close(WAIT_S)
+    assert len(broker.values("events")) == len(taken) + 1
+
+
+def test_back_pressure_ends_when_the_broker_answers(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint, buffer_bytes_max=60_000, batch_bytes_max=5_000) as producer:
+        producer.send_many("events", [b"x" * 500] * 2_000).wait(WAIT_S)
+        assert producer._used_bytes == 0
+    assert len(broker.values("events")) == 2_000
+
+
+def test_a_batch_that_is_too_large_for_its_topic_is_split(broker: FakeBroker) -> None:
+    broker.message_bytes_max = 3_000
+    values = numbered(2_000)
+    with Producer(broker.endpoint) as producer:
+        handles = producer.send_many("events", values)
+        results = handles.results(WAIT_S)
+    assert broker.values("events") == values
+    assert [result.offset for result in results] == list(range(2_000))
+
+
+def test_a_record_that_is_too_large_fails_by_name(broker: FakeBroker) -> None:
+    broker.message_bytes_max = 3_000
+    with Producer(broker.endpoint) as producer:
+        assert isinstance(producer.send("events", b"x" * 5_000).exception(WAIT_S), MessageTooLarge)
+        with pytest.raises(MessageTooLarge, match="at most"):
+            producer.send("events", b"x" * (17 << 20))
+        assert producer.send("events", b"small").result(WAIT_S).offset == 0
+
+
+def test_a_partition_that_forgot_the_producer_is_continued_in_a_new_session(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        producer.send("events", b"1").result(WAIT_S)
+        with broker.lock:
+            broker.topics["events"][0].producers.clear()
+        assert producer.send("events", b"2").result(WAIT_S).offset == 1
+        assert producer.send("events", b"3").result(WAIT_S).offset == 2
+    assert broker.values("events") == [b"1", b"2", b"3"]
+    assert len(broker.seen(m.InitProducerId)) == 2
+
+
+def test_an_unknown_outcome_is_never_renumbered(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint, request_timeout_ms=100) as producer:
+        producer.send("events", b"1").result(WAIT_S)
+        broker.fail("produce", times=1, drop="reply")
+        handle = producer.send("events", b"2")
+        broker.wait_for(lambda: broker.topics["events"][0].end_offset == 2)
+        with broker.lock:
+            broker.topics["events"][0].producers.clear()
+        assert isinstance(handle.exception(WAIT_S), OutOfOrderSequenceNumber)
+    assert broker.values("events") == [b"1", b"2"]
+
+
+def test_acks_zero_asks_for_no_reply(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint, acks=0) as producer:
+        assert producer.send("events", b"v").result(WAIT_S).offset == -1
+        broker.wait_for(lambda: broker.topics["events"][0].end_offset == 1)
+    assert broker.seen(m.InitProducerId) == []
+
+
+def test_without_idempotence_one_batch_is_in_flight(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint, idempotent=False, acks=1, batch_bytes_max=2_000) as producer:
+        producer.send_many("events", numbered(1_000)).wait(WAIT_S)
+        assert producer.options.in_flight_max == 1
+    assert broker.values("events") == numbered(1_000)
+
+
+def test_linger_gathers(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint, linger_ms=100) as producer:
+        producer.send("events", b"0").result(WAIT_S)
+        handles = [producer.send("events", value) for value in numbered(50)]
+        handles[-1].result(WAIT_S)
+    assert len(broker.seen(m.Produce)) == 2
+
+
+def test_flush_does_not_wait_for_the_linger_time(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint, linger_ms=60_000) as producer:
+        handle = producer.send("events", b"0")
+        producer.flush(WAIT_S)
+        assert handle.done()
+
+
+def test_flush_raises_what_nobody_has_looked_at(broker: FakeBroker) -> None:
+    producer = Producer(broker.endpoint)
+    broker.fail("produce", times=1, error=PolicyViolation("no"))
+    producer.send("events", b"lost")
+    with pytest.raises(PolicyViolation, match="1 records were not acknowledged"):
+        producer.flush(WAIT_S)
+    producer.flush(WAIT_S)
+    producer.close(WAIT_S)
+
+
+def test_close_flushes_and_raises_and_closes_once(broker: FakeBroker) -> None:
+    producer = Producer(broker.endpoint, linger_ms=60_000)
+    producer.send("events", b"v")
+    producer.close(WAIT_S)
+    producer.close(WAIT_S)
+    assert broker.values("events") == [b"v"]
+    with pytest.raises(ClientClosed):
+        producer.send("events", b"v")
+    broker.fail("produce", times=1, error=PolicyViolation("no"))
+    with pytest.raises(PolicyViolation), Producer(broker.endpoint) as other:
+        other.send("events", b"lost")
+
+
+def test_close_in_time_fails_what_is_left(broker: FakeBroker) -> None:
+    producer = Producer(broker.endpoint)
+    producer.send("events", b"v").result(WAIT_S)
+    broker.paused = True
+    handle = producer.send("events", b"w")
+    with pytest.raises(RequestTimedOut):
+        producer.close(0.1)
+    assert isinstance(handle.exception(WAIT_S), NetworkException)
+
+
+def test_done_callbacks_come_from_both_sides_of_the_outcome(broker: FakeBroker) -> None:
+    called: list[int] = []
+    done = threading.Event()
+    with Producer(broker.endpoint) as producer:
+        handle = producer.send("events", b"v")
+        handle.add_done_callback(lambda delivery: (called.append(delivery.result(0).offset), done.set()))
+        assert done.wait(WAIT_S)
+        handle.add_done_callback(lambda delivery: called.append(delivery.result(0).offset))
+    assert called == [0, 0]
+
+
+def test_result_says_when_it_is_too_early(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        producer.send("events", b"v").result(WAIT_S)
+        broker.paused = True
+        handle = producer.send("events", b"w")
+        with pytest.raises(RequestTimedOut, match="still being tried"):
+            handle.result(0.05)
+        broker.resume()
+        assert handle.result(WAIT_S).offset == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"value": 5},
+        {"value": {"a": 1}},
+        {"value": bytearray(b"x")},
+        {"value": b"x", "key": 7},
+        {"value": b"x", "headers": "no"},
+        {"value": b"x", "headers": [("a",)]},
+        {"value": b"x", "headers": [(b"a", b"b")]},
+        {"value": b"x", "headers": {"a": 1}},
+        {"value": b"x", "partition": "0"},
+        {"value": b"x", "partition": True},
+        {"value": b"x", "timestamp": 1.5},
+    ],
+)
+def test_wrong_types_are_told_what_to_do(broker: FakeBroker, wrong: dict[str, object]) -> None:
+    with Producer(broker.endpoint) as producer:
+        producer.partitions_for("events")
+        with pytest.raises(TypeError, match=r"bytes|header|partition|timestamp"):
+            producer.send("events", **wrong)  # type: ignore[arg-type]
+        # Once more while a batch is open, which is another road.
+        producer.send("events", b"good")
+        with pytest.raises(TypeError):
+            producer.send("events", **wrong)  # type: ignore[arg-type]
+        producer.flush(WAIT_S)
+    assert broker.values("events") == [b"good"]
+
+
+def test_send_many_names_the_wrong_one(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        with pytest.raises(TypeError, match=r"values\[2\]"):
+            producer.send_many("events", [b"a", b"b", 3])  # type: ignore[list-item]
+        with pytest.raises(TypeError, match="use send"):
+            producer.send_many("events", b"abc")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="fewer keys"):
+            producer.send_many("events", [b"a", b"b"], keys=[b"k"])
+
+
+def test_unknown_topics_and_partitions(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint, block_ms_max=300) as producer:
+        with pytest.raises(InvalidTopic):
+            producer.send("no/slash", b"v")
+        with pytest.raises(UnknownTopicOrPartition, match="0 to 3"):
+            producer.send("wide", b"v", partition=4)
+        assert producer.send("made-for-you", b"v").result(WAIT_S).offset == 0
+        broker.auto_create = False
+        with pytest.raises(UnknownTopicOrPartition):
+            producer.send("missing", b"v")
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ({"acks": 2}, InvalidConfig),
+        ({"acks": True}, InvalidConfig),
+        ({"compression": "rar"}, UnsupportedCompressionType),
+        ({"linger_ms": -1}, InvalidConfig),
+        ({"in_flight_max": 6}, InvalidConfig),
+        ({"batch_bytes_max": 0}, InvalidConfig),
+        ({"delivery_timeout_ms": "soon"}, InvalidConfig),
+        ({"bootstrap": "http://x"}, InvalidConfig),
+        ({"bootstrap": []}, InvalidConfig),
+        ({"bootstrap": "host:port"}, InvalidConfig),
+    ],
+)
+def test_wrong_options_are_refused_when_they_are_given(
+    option: dict[str, object], error: type[Exception]
+) -> None:
+    threads = threading.active_count()
+    with pytest.raises(error):
+        Producer(**option)  # type: ignore[arg-type]
+    assert threading.active_count() == threads
+
+
+def test_without_a_broker_the_first_send_says_so() -> None:
+    with (
+        Producer("127.0.0.1:1", block_ms_max=300, connect_timeout_ms=100) as producer,
+        pytest.raises(NetworkException, match="no broker answers at tcp://127.0.0.1:1"),
+    ):
+        producer.send("events", b"v")
+
+
+def test_the_direct_road_is_taken_and_left_when_it_is_silent() -> None:
+    with FakeBroker({"events": 1}, direct=True) as broker:
+        with Producer(broker.endpoint) as producer:
+            producer.send("events", b"v").result(WAIT_S)
+        assert broker.direct_requests == 1
+        broker.fail("produce", times=1, drop="request")
+        with Producer(broker.endpoint, request_timeout_ms=100) as producer:
+            assert producer.send("events", b"w").result(WAIT_S).offset == 1
+        assert broker.direct_requests == 2, "the second try went through the router"
+        with Producer(broker.endpoint, direct=False) as producer:
+            producer.send("events", b"x").result(WAIT_S)
+        assert broker.direct_requests == 2
+
+
+def test_a_broker_that_comes_back_gets_what_was_waiting() -> None:
+    with FakeBroker({"events": 1}) as first:
+        port = int(first.endpoint.rpartition(":")[2])
+        producer = Producer(first.endpoint, connect_timeout_ms=200)
+        producer.send("events", b"0").result(WAIT_S)
+    handle = producer.send("events", b"1")
+    with FakeBroker({"events": 1}, port=port) as second:
+        # Another broker with an empty log: it knows no sequence, and the record was never sent before.
+        assert handle.result(WAIT_S).offset == 0
+        producer.close(WAIT_S)
+        assert second.values("events") == [b"1"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process")
+def test_after_fork_a_producer_says_so(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        producer.send("events", b"v").result(WAIT_S)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                producer.send("events", b"w")
+            except ClientForked:
+                code = 42
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 42
+        assert producer.send("events", b"x").result(WAIT_S).offset == 1

@@ -1,0 +1,145 @@
+"""The log against a model that is a list: any order of appends, syncs, crashes, restarts and reads."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from odradek.protocol.batch import iterate_headers
+from partitions.log import SyncTicket
+from tests.partitions.harness import append, open_log, read_all, signed, sync
+from tests.support.batches import idempotent, make_batch
+from tests.support.simdisk import SimDisk
+
+
+class LogMachine(RuleBasedStateMachine):
+    """``batches`` is the model: (base offset, next offset, signed bytes) of all that was appended."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.disk = SimDisk()
+        self.log = open_log(self.disk)
+        self.batches: list[tuple[int, int, bytes]] = []
+        self.sequence = 0
+        self.sent: list[tuple[bytes, int]] = []
+        self.ticket: SyncTicket | None = None
+        self.epoch = 0
+
+    @rule(count=st.integers(1, 5), size=st.integers(0, 900), produced=st.booleans())
+    def append(self, count: int, size: int, produced: bool) -> None:
+        payload = bytes([size % 251]) * size
+        batch = make_batch(count, payload=payload)
+        if produced:
+            batch = idempotent(3, self.sequence, count, payload=payload)
+            self.sent.append((batch, self.log.end_offset))
+            self.sequence += count
+        [appended] = append(self.log, batch)
+        end = self.batches[-1][1] if self.batches else 0
+        assert appended == (end, end + count - 1, 1_700_000_000_000, False)
+        self.batches.append((end, end + count, signed(batch)))
+
+    @precondition(lambda self: self.sent)
+    @rule(back=st.integers(1, 5))
+    def repeat(self, back: int) -> None:
+        batch, offset = self.sent[-min(back, len(self.sent))]
+        [appended] = append(self.log, batch)
+        assert (appended.base_offset, appended.duplicate) == (offset, True)
+
+    @rule()
+    def write(self) -> None:
+        self.log.write()
+
+    @precondition(lambda self: self.ticket is None)
+    @rule()
+    def begin_sync(self) -> None:
+        self.log.write()
+        self.ticket = self.log.sync_begin()
+
+    @precondition(lambda self: self.ticket is not None)
+    @rule()
+    def end_sync(self) -> None:
+        assert self.ticket is not None
+        self.ticket.run()
+        self.log.sync_done(self.ticket, None)
+        self.ticket = None
+
+    @precondition(lambda self: self.ticket is None)
+    @rule()
+    def reopen(self) -> None:
+        self.log.close()
+        assert self.log.durable_offset == self.log.end_offset
+        self.reopened()
+        assert self.log.recovery.bytes_scanned == 0
+
+    @rule(keep=st.sampled_from(["none", "all"]), seed=st.integers(0, 99))
+    def power_cut(self, keep: str, seed: int) -> None:
+        durable, written = self.log.durable_offset, self.log._written_offset
+        self.disk = self.disk.crash(seed, keep=keep)
+        self.reopened()
+        assert durable <= self.log.end_offset <= written
+        if keep == "all":
+            assert self.log.end_offset == written
+        self.forget_lost()
+
+    @rule()
+    def killed(self) -> None:
+        written = self.log._written_offset
+        self.disk.release()
+        self.reopened()
+        assert self.log.end_offset == written
+        self.forget_lost()
+
+    def reopened(self) -> None:
+        self.ticket = None
+        self.log = open_log(self.disk)
+        self.epoch += 1
+        assert self.log.leader_epoch == self.epoch
+
+    def forget_lost(self) -> None:
+        end = self.log.end_offset
+        self.batches = [item for item in self.batches if item[1] <= end]
+        self.sent = [item for item in self.sent if item[1] < end]
+        state = self.log._producers.get(3)
+        self.sequence = state.batches[-1].last_sequence + 1 if state is not None else 0
+
+    @precondition(lambda self: self.log.durable_offset > 0)
+    @rule(data=st.data(), max_bytes=st.integers(1, 3000))
+    def read(self, data: st.DataObject, max_bytes: int) -> None:
+        offset = data.draw(st.integers(0, self.log.durable_offset - 1))
+        content = self.log.read(offset, max_bytes)
+        found = [
+            (
+                header.base_offset,
+                header.next_offset,
+                bytes(content[position + 16 : position + header.size_bytes]),
+            )
+            for position, header in iterate_headers(content)
+        ]
+        first = next(number for number, item in enumerate(self.batches) if item[1] > offset)
+        assert found
+        assert found == self.batches[first : first + len(found)]
+        assert found[-1][1] <= self.log.durable_offset
+
+    @invariant()
+    def offsets_are_in_order(self) -> None:
+        log = self.log
+        end = self.batches[-1][1] if self.batches else 0
+        assert log.start_offset <= log.durable_offset <= log.end_offset == end
+        assert log.damages == ()
+
+    def teardown(self) -> None:
+        if self.ticket is not None:
+            self.end_sync()
+        sync(self.log)
+        assert list(read_all(self.log).batches.values()) == [content for _, _, content in self.batches]
+
+
+LogMachine.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+TestLog = LogMachine.TestCase

@@ -1,0 +1,370 @@
+"""Host over real sockets in one process: what peers send, what they hear, and who else must not notice."""
+
+from __future__ import annotations
+
+import json
+import socket as plain_socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+from actors.actor import Answer, Envelope, Message, Moment, Synced, Undeliverable
+from actors.effects import Effect, Forward, Link, Log, Reply, Sync, Unlink
+from actors.messages import ChildBeat, ChildFailed, ChildReady, ChildStopped, Configure, Stop
+from odradek.protocol.codec import Encoding, RequestDecoder, encode
+from odradek.protocol.errors import InvalidConfig
+from odradek.protocol.messages import (
+    FRAME_BYTES_MAX,
+    AlterConfigs,
+    ListOffsets,
+    ListOffsetsReply,
+    Ping,
+    PingReply,
+    Produce,
+    Status,
+    StatusReply,
+)
+from transport.control import ControlServer
+from transport.host import Host, HostOptions, Listener
+
+WAIT_MS = 10_000
+NAME, INCARNATION = "router:0", 3
+
+
+class Echo:
+    """Answers ping with its payload; passes list_offsets to the actor "next" and status to the supervisor;
+    answers produce after a sync."""
+
+    def __init__(self) -> None:
+        self.tickets: dict[Any, Reply] = {}
+        self.waiting: dict[int, Envelope] = {}
+        self.configured: list[dict[str, Any]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.syncing = threading.Event()
+        self.links: list[Effect] = []
+        self.stopped = False
+
+    def receive(self, message: Message, now: Moment) -> Sequence[Effect]:
+        match message:
+            case Envelope(request=Ping(), sender=sender, payload=payload):
+                return (Reply(sender, PingReply(), [bytes(frame) for frame in payload]),)
+            case Envelope(request=Configure(config=config)):
+                self.configured.append(config)
+                return (Log("configured", dict(config)), *self.links)
+            case Envelope(request=Produce(), sender=sender):
+                self.tickets[self] = Reply(sender, PingReply())
+                return (Sync(self),)
+            case Envelope(request=request):
+                token = len(self.waiting) + 1
+                self.waiting[token] = message
+                address = "next" if isinstance(request, ListOffsets) else "supervisor"
+                return (Forward(address, request, token, message.payload),)
+            case Answer(token=token, reply=reply, payload=payload):
+                return (Reply(self.waiting[token].sender, reply, payload),)
+            case Undeliverable(token=token, error=error):
+                return (Reply(self.waiting[token].sender, PingReply(error=error.wire())),)
+            case Synced(ticket=ticket):
+                return (self.tickets.pop(ticket),)
+        raise AssertionError(message)
+
+    def run(self) -> None:
+        self.syncing.set()
+        assert self.gate.wait(WAIT_MS / 1000)
+
+    def settle(self, now: Moment) -> Sequence[Effect]:
+        return ()
+
+    def deadline(self) -> float | None:
+        return None
+
+    def stop(self, now: Moment) -> Sequence[Effect]:
+        assert not self.tickets, "a sync was still out"
+        self.stopped = True
+        return ()
+
+
+class Running:
+    """A host in a thread of its own, its supervisor's end, and clients."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.actor = Echo()
+        self.logged: list[tuple[str, dict[str, object]]] = []
+        self.control = ControlServer(f"ipc://{directory}/control")
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._bound = threading.Event()
+        self.endpoints: dict[str, str] = {}
+        self.failure: BaseException | None = None
+        self._sockets: list[zmq.Socket[bytes]] = []
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        assert self._bound.wait(WAIT_MS / 1000)
+        self.hear(ChildReady)
+
+    def _serve(self) -> None:
+        options = HostOptions(
+            NAME,
+            INCARNATION,
+            f"ipc://{self.directory}/control",
+            (Listener("public", "tcp://127.0.0.1:0"), Listener("inner", f"ipc://{self.directory}/inner")),
+            beat_interval_s=0.05,
+        )
+        host = Host(options, lambda event, fields: self.logged.append((event, fields)))
+        try:
+            self.endpoints = host.bind()
+            self._bound.set()
+            host.run(self.actor, ChildReady(name=NAME, incarnation=INCARNATION))
+            host.stopped()
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self.dropped = host.dropped
+            host.close()
+
+    def socket(self, kind: int) -> zmq.Socket[bytes]:
+        """A socket that is closed with everything else."""
+        socket = self.context.socket(kind)
+        self._sockets.append(socket)
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.RCVTIMEO, WAIT_MS)
+        return socket
+
+    def client(self, kind: int = zmq.DEALER, listener: str = "public") -> zmq.Socket[bytes]:
+        socket = self.socket(kind)
+        socket.connect(self.endpoints[listener])
+        return socket
+
+    def hear(self, kind: type, count: int = 1) -> list[Any]:
+        """The next envelopes at the supervisor whose request is of this kind."""
+        found: list[Any] = []
+        for _ in range(1_000):
+            envelopes, _ = self.control.wait(WAIT_MS / 1000)
+            assert envelopes, f"no {kind.__name__} came"
+            found += [envelope for envelope in envelopes if isinstance(envelope.request, kind)]
+            if len(found) >= count:
+                return found
+        raise AssertionError(f"only beats and no {kind.__name__}")
+
+    def tell(self, message: Any) -> None:
+        assert self.control.tell(NAME, INCARNATION, message)
+
+    def join(self) -> None:
+        self._thread.join(WAIT_MS / 1000)
+        assert not self._thread.is_alive()
+        if self.failure is not None:
+            raise self.failure
+
+    def close(self) -> None:
+        self.actor.gate.set()
+        if self._thread.is_alive():
+            self.tell(Stop())
+        for socket in self._sockets:
+            socket.close()
+        self.context.term()
+        self._thread.join(WAIT_MS / 1000)
+        self.control.close()
+        if self.failure is not None:
+            raise self.failure
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    running = Running(tmp_path)
+    yield running
+    running.close()
+
+
+def ask(socket: zmq.Socket[bytes], header: bytes, *payload: bytes) -> list[bytes]:
+    socket.send_multipart([header, *payload])
+    return socket.recv_multipart()
+
+
+def ping(request_id: Any = 1) -> bytes:
+    return json.dumps({"api": "ping", "id": request_id}).encode()
+
+
+# -- requests ----------------------------------------------------------------------------------------------
+
+ENCODERS: list[Callable[[Any], bytes]] = [msgspec.json.encode, msgspec.msgpack.encode]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=["json", "msgpack"])
+@pytest.mark.parametrize("kind", [zmq.REQ, zmq.DEALER], ids=["req", "dealer"])
+@pytest.mark.parametrize("listener", ["public", "inner"])
+def test_a_request_is_answered_in_its_own_way(
+    running: Running, encoder: Callable[[Any], bytes], kind: int, listener: str
+) -> None:
+    header, *payload = ask(running.client(kind, listener), encoder({"api": "ping", "id": 7}), b"x", b"", b"y")
+    decode = msgspec.json.decode if encoder is msgspec.json.encode else msgspec.msgpack.decode
+    assert decode(header) == {"id": 7, "error": None}
+    assert payload == [b"x", b"", b"y"]
+
+
+def test_replies_find_the_client_that_asked(running: Running) -> None:
+    clients = [running.client() for _ in range(5)]
+    for number, client in enumerate(clients):
+        for request in range(20):
+            client.send_multipart([ping(request), b"%d" % number])
+    for number, client in enumerate(clients):
+        replies = [client.recv_multipart() for _ in range(20)]
+        assert [json.loads(header)["id"] for header, _ in replies] == list(range(20))
+        assert {payload for _, payload in replies} == {b"%d" % number}
+
+
+def test_large_payloads_come_back_whole(running: Running) -> None:
+    payload = bytes(range(256)) * 16_384
+    assert ask(running.client(), ping(), payload)[1] == payload
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [[b""], [b"", b""], [b"garbage"], [b"{"], [b"\x81"], [b'{"api":"stop"}'], [b'{"api":"child_beat"}']],
+)
+def test_what_cannot_be_read_is_answered_and_the_connection_is_unharmed(
+    running: Running, frames: list[bytes]
+) -> None:
+    client = running.client()
+    client.send_multipart(frames)
+    *_, header = client.recv_multipart()
+    decode = msgspec.json.decode if header.startswith(b"{") else msgspec.msgpack.decode
+    assert decode(header)["error"]["name"] == "INVALID_REQUEST"
+    assert json.loads(ask(client, ping(2))[0]) == {"id": 2, "error": None}
+
+
+def test_a_frame_that_is_too_large_drops_its_connection_and_no_other(running: Running) -> None:
+    """The client reconnects by itself, so what shows is that its oversized request is never answered."""
+    bystander, sinner = running.client(), running.client()
+    ask(bystander, ping())
+    events = sinner.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    sinner.send_multipart([ping("huge"), bytes(FRAME_BYTES_MAX + 1)])
+    assert events.poll(WAIT_MS), "the connection was not dropped"
+    sinner.disable_monitor()
+    events.close()
+    assert json.loads(ask(bystander, ping(2))[0])["id"] == 2
+    assert json.loads(ask(running.client(), ping(3))[0])["id"] == 3
+
+
+def test_peers_that_vanish_and_peers_that_speak_another_language(running: Running) -> None:
+    for _ in range(20):
+        client = running.client()
+        client.send_multipart([ping(), bytes(1_000)])
+        client.close(linger=0)
+    host, port = running.endpoints["public"].removeprefix("tcp://").split(":")
+    for greeting in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100):
+        with plain_socket.create_connection((host, int(port))) as raw:
+            raw.sendall(greeting)
+    assert json.loads(ask(running.client(), ping())[0])["id"] == 1
+
+
+# -- the disk ----------------------------------------------------------------------------------------------
+
+
+def test_the_loop_serves_while_a_sync_runs(running: Running) -> None:
+    running.actor.gate.clear()
+    writer, other = running.client(), running.client()
+    writer.send(encode(Produce(topic="t", id=1), Encoding.JSON))
+    assert running.actor.syncing.wait(WAIT_MS / 1000)
+    ask(other, ping())
+    assert writer.poll(0) == 0
+    running.actor.gate.set()
+    assert json.loads(writer.recv())["id"] == 1
+
+
+def test_stop_waits_for_the_sync_that_is_out_and_still_beats(running: Running) -> None:
+    running.actor.gate.clear()
+    writer = running.client()
+    writer.send(encode(Produce(topic="t", id=1), Encoding.JSON))
+    assert running.actor.syncing.wait(WAIT_MS / 1000)
+    running.tell(Stop())
+    running.hear(ChildBeat, 5)
+    assert not running.actor.stopped
+    running.actor.gate.set()
+    assert json.loads(writer.recv())["id"] == 1, "what was accepted is answered"
+    running.hear(ChildStopped)
+    running.join()
+    assert running.actor.stopped
+
+
+# -- the supervisor and other actors -----------------------------------------------------------------------
+
+
+def test_beats_come_from_the_loop_with_name_and_incarnation(running: Running) -> None:
+    beat = running.hear(ChildBeat, 2)[0]
+    assert (beat.request.name, beat.request.incarnation) == (NAME, INCARNATION)
+    assert beat.sender.identity == b"router:0#3"
+
+
+def test_the_supervisor_tells_and_is_asked(running: Running) -> None:
+    running.tell(Configure(config={"a": 1}))
+    client = running.client()
+    client.send(encode(Status(id="s"), Encoding.JSON))
+    (asked,) = running.hear(Status)
+    assert running.control.reply(asked.sender, StatusReply(actors=[]))
+    assert json.loads(client.recv()) == {"id": "s", "error": None, "actors": []}
+    assert running.actor.configured == [{"a": 1}]
+    assert ("configured", {"a": 1}) in running.logged
+
+
+def test_what_cannot_be_passed_on_is_answered(running: Running) -> None:
+    client = running.client()
+    client.send(b'{"api":"alter_configs","topic":"t","id":1,"config":{"x":%d}}' % 2**70)
+    assert json.loads(client.recv())["error"]["name"] == "INVALID_REQUEST"
+    client.send(encode(ListOffsets(topic="t", partition=0, at="latest", id=2), Encoding.JSON))
+    assert json.loads(client.recv())["error"]["name"] == "LEADER_NOT_AVAILABLE"
+    assert AlterConfigs in {type(envelope.request) for envelope in running.actor.waiting.values()}
+
+
+def test_two_hosts_link_to_link(running: Running, tmp_path: Path) -> None:
+    inner = running.socket(zmq.ROUTER)
+    inner.bind(f"ipc://{tmp_path}/next")
+    running.actor.links = [Link("next", f"ipc://{tmp_path}/next")]
+    running.tell(Configure(config={}))
+    client = running.client()
+    while not running.actor.configured:
+        ask(client, ping())
+    client.send_multipart([encode(ListOffsets(topic="t", partition=0, at=5, id="mine"), Encoding.JSON), b"p"])
+    assert inner.poll(WAIT_MS)
+    identity, header, payload = inner.recv_multipart()
+    request, _ = RequestDecoder([ListOffsets]).decode(header)
+    assert (request.at, payload) == (5, b"p")
+    inner.send_multipart(
+        [identity, encode(ListOffsetsReply(id=request.id, offset=9), Encoding.MSGPACK), b"q"]
+    )
+    header, payload = client.recv_multipart()
+    assert (json.loads(header)["id"], json.loads(header)["offset"], payload) == ("mine", 9, b"q")
+    running.actor.links = [Unlink("next")]
+    running.tell(Configure(config={}))
+    while len(running.actor.configured) < 2:
+        ask(client, ping())
+    client.send(encode(ListOffsets(topic="t", partition=0, at=5, id=2), Encoding.JSON))
+    assert json.loads(client.recv())["error"]["name"] == "LEADER_NOT_AVAILABLE"
+
+
+def test_the_supervisors_end_refuses_strangers_and_knows_who_is_not_there(running: Running) -> None:
+    assert not running.control.tell(NAME, INCARNATION + 1, Stop())
+    stranger = running.socket(zmq.DEALER)
+    stranger.connect(f"ipc://{running.directory}/control")
+    stranger.send_multipart([b"garbage"])
+    while not stranger.poll(10):
+        running.control.wait(0.01)
+    assert json.loads(stranger.recv())["error"]["name"] == "INVALID_REQUEST"
+
+
+def test_a_child_that_cannot_start_says_why(tmp_path: Path) -> None:
+    control = ControlServer(f"ipc://{tmp_path}/control")
+    host = Host(HostOptions("a", 1, f"ipc://{tmp_path}/control"), lambda event, fields: None)
+    host.fail(InvalidConfig("no"))
+    failed: list[Any] = []
+    for _ in range(1_000):
+        failed += [item for item in control.wait(0.01)[0] if isinstance(item.request, ChildFailed)]
+        if failed:
+            break
+    assert failed[0].request.error == InvalidConfig("no").wire()
+    host.close()
+    control.close()

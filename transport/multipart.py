@@ -1,0 +1,41 @@
+"""Whole messages in and out of a socket, without waiting.
+
+pyzmq's own ``recv_multipart`` and ``send_multipart`` ask the socket for an option, through an enum, at
+every frame; measured with three small frames these take 9 µs against 25 to receive and 5 against 12 to
+send, which is a third of what the broker does with a small request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import zmq
+
+from odradek.protocol.batch import Buffer
+from transport.sockets import Socket
+
+SEND_COPY_BYTES_MAX = 65_536
+"""Frames up to this size are cheaper to copy into libzmq than to keep alive until it has sent them."""
+
+_LAST = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+
+
+def receive(socket: Socket) -> list[zmq.Frame]:
+    """The frames of the next message. Raises zmq.Again where there is none."""
+    frame = socket.recv(_LAST, copy=False)
+    frames = [frame]
+    while frame.more:
+        frame = socket.recv(_LAST, copy=False)
+        frames.append(frame)
+    return frames
+
+
+def send(socket: Socket, frames: Sequence[Buffer]) -> None:
+    """Send one message, all or nothing.
+
+    Raises zmq.Again where its queue is full, zmq.ZMQError where nobody has that identity.
+    """
+    last = len(frames) - 1
+    for index, frame in enumerate(frames):
+        socket.send(frame, _MORE if index < last else _LAST, copy=len(frame) <= SEND_COPY_BYTES_MAX)
