@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import Encoding
+from odradek.protocol.errors import OdradekError
 from odradek.protocol.messages import Reply as ReplyMessage
 from odradek.protocol.messages import Request, Scalar
 
@@ -78,4 +79,14 @@ class Log:
     fields: dict[str, object]
 
 
-Effect = Reply | Forward | Sync | Link | Unlink | Log
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """This actor cannot go on: when the turn's other effects are done, its process ends with this reason.
+
+    The supervisor starts a successor, which recovers from what the disk really holds.
+    """
+
+    error: OdradekError
+
+
+Effect = Reply | Forward | Sync | Link | Unlink | Log | Fail

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from actors.actor import Moment, Synced
-from actors.effects import Effect, Log, Reply, Sender, Sync, SyncTicket
+from actors.effects import Effect, Fail, Log, Reply, Sender, Sync, SyncTicket
 from actors.ledger import Entry, Value, decode_entry, encode_entry
 from odradek.protocol.batch import BatchHeader, Buffer, check_batch, iterate_headers
 from odradek.protocol.errors import CoordinatorNotAvailable, KafkaStorageError, OdradekError, PolicyViolation
@@ -249,6 +249,8 @@ class Journal:
             "final": self._broken is not None,
         }
         effects: list[Effect] = [Log("coordinator_write_failed", fields)]
+        if self._broken is not None:
+            effects.append(Fail(self._broken))
         for round_ in rounds:
             for held in round_.held:
                 reply = failure(error) if held.read is None else held.read()

@@ -7,24 +7,22 @@ Readers see only what is durable, so a fetch of what is not there yet is parked 
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors.actor import Envelope, Message, Moment, Synced
-from actors.effects import Effect, Reply, Sender, Sync
+from actors.effects import Effect, Fail, Reply, Sender, Sync
 from actors.effects import Log as LogLine
 from actors.messages import Configure
+from actors.parking import Parked, Parking
 from odradek.protocol.batch import Buffer, check_batch, iterate_headers
 from odradek.protocol.errors import (
-    CorruptMessage,
     InvalidRequest,
     KafkaStorageError,
     LeaderNotAvailable,
     OdradekError,
     OffsetOutOfRange,
-    PolicyViolation,
     ThrottlingQuotaExceeded,
     UnknownTopicOrPartition,
 )
@@ -45,7 +43,6 @@ from odradek.protocol.messages import (
 from partitions.log import Log, SyncTicket
 from partitions.settings import LogSettings
 
-PARKED_FETCHES_MAX = 10_000
 UNSYNCED_BYTES_MAX = 256 << 20
 """Accepted but not yet durable; beyond it a producer is told to slow down."""
 
@@ -59,15 +56,6 @@ class Unanswered:
     reply: Reply
 
 
-@dataclass(slots=True)
-class Parked:
-    """A fetch that waits for more; ``done`` once it was answered, so that its deadline finds nothing."""
-
-    sender: Sender
-    fetch: Fetch
-    done: bool = False
-
-
 class PartitionActor:
     """Decides about one partition. ``log`` is the only thing it keeps that outlives it."""
 
@@ -79,9 +67,10 @@ class PartitionActor:
         self._undurable: deque[Unanswered] = deque()
         self._undurable_bytes = 0
         self._ticket: SyncTicket | None = None
-        self._parked: list[Parked] = []
-        self._deadlines: list[tuple[float, int, Parked]] = []
-        self._parked_count = 0
+        # Bytes since this start: appended; covered by the sync under way; durable.
+        self._appended_bytes = self._syncing_bytes = self._durable_bytes = 0
+        self._parking = Parking()
+        self._failed = False
 
     # -- Actor -----------------------------------------------------------------------------------------
 
@@ -109,9 +98,7 @@ class PartitionActor:
 
     def deadline(self) -> float | None:
         """When the next parked fetch must be answered."""
-        while self._deadlines and self._deadlines[0][2].done:
-            heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
+        return self._parking.deadline()
 
     def stop(self, now: Moment) -> Sequence[Effect]:
         """Make durable and answer what was accepted; send the waiting readers elsewhere."""
@@ -126,8 +113,7 @@ class PartitionActor:
                 error = failed
             effects += self._synced(Synced(ticket, error))
         stopping = LeaderNotAvailable(f"{self._topic}-{self._partition} is stopping")
-        effects += [Reply(parked.sender, self._fetch_failure(stopping)) for parked in self._parked]
-        self._parked.clear()
+        effects += [Reply(parked.sender, self._fetch_failure(stopping)) for parked in self._parking.clear()]
         return effects
 
     # -- requests --------------------------------------------------------------------------------------
@@ -189,6 +175,7 @@ class PartitionActor:
             )
         header = check_batch(batch)
         appended = self._log.append(batch, header, now.wall_ms)
+        self._appended_bytes += len(batch)
         if wants_no_reply(request):
             return ()
         reply = ProduceReply(
@@ -222,12 +209,14 @@ class PartitionActor:
 
     def _begin_sync(self) -> SyncTicket | None:
         self._ticket = self._log.sync_begin()
+        self._syncing_bytes = self._appended_bytes
         return self._ticket
 
     def _synced(self, synced: Synced) -> list[Effect]:
         assert self._ticket is not None
         ticket, self._ticket = self._ticket, None
         self._log.sync_done(ticket, synced.error)
+        self._durable_bytes = self._syncing_bytes
         effects: list[Effect] = []
         durable_offset = self._log.durable_offset
         while self._undurable and self._undurable[0].last_offset < durable_offset:
@@ -245,41 +234,41 @@ class PartitionActor:
         self._undurable.clear()
         self._unwritten.clear()
         self._undurable_bytes = 0
-        return [Reply(unanswered.reply.to, failure(error)) for unanswered in waiting]
+        effects: list[Effect] = [Reply(unanswered.reply.to, failure(error)) for unanswered in waiting]
+        if not self._failed:
+            self._failed = True
+            effects.append(Fail(error))
+        return effects
 
     # -- fetch -----------------------------------------------------------------------------------------
 
     def _fetch(self, envelope: Envelope, fetch: Fetch, now: Moment) -> Sequence[Effect]:
         # Who does not wait takes what there is.
-        reply = self._try_fetch(envelope.sender, fetch, at_least_bytes=None if fetch.max_wait_ms else 0)
-        if reply is not None:
-            return (reply,)
-        if fetch.max_wait_ms == 0:
-            return (Reply(envelope.sender, self._fetch_reply()),)
-        if len(self._parked) >= PARKED_FETCHES_MAX:
-            raise PolicyViolation(f"{PARKED_FETCHES_MAX} fetches wait at this partition already")
-        parked = Parked(envelope.sender, fetch)
-        self._parked.append(parked)
-        self._parked_count += 1
+        wanted_bytes = min(fetch.min_bytes, fetch.max_bytes) if fetch.max_wait_ms else 0
+        batches = self._read(fetch)
+        if self._enough(batches, wanted_bytes):
+            return (self._fetched(envelope.sender, batches),)
+        worthwhile_bytes = self._durable_bytes + wanted_bytes - len(batches)
         deadline_s = now.monotonic_s + fetch.max_wait_ms / 1000
-        heapq.heappush(self._deadlines, (deadline_s, self._parked_count, parked))
+        self._parking.park(Parked(envelope.sender, fetch, worthwhile_bytes), deadline_s)
         return ()
 
-    def _try_fetch(self, sender: Sender, fetch: Fetch, *, at_least_bytes: int | None = None) -> Reply | None:
-        """The reply where enough is there, else None."""
+    def _read(self, fetch: Fetch) -> Buffer:
+        """What there is for a fetch. Raises OffsetOutOfRange, which tells both ends."""
         log = self._log
         if not log.start_offset <= fetch.offset <= log.end_offset:
             raise OffsetOutOfRange(
                 f"{self._topic}-{self._partition} has offsets {log.start_offset} to {log.durable_offset}, "
                 f"not {fetch.offset}"
             )
-        if fetch.offset >= log.durable_offset and fetch.min_bytes > 0:
-            return None
-        batches = log.read(fetch.offset, fetch.max_bytes)
-        wanted_bytes = min(fetch.min_bytes, fetch.max_bytes) if at_least_bytes is None else at_least_bytes
-        if len(batches) < wanted_bytes and self._reaches_end(batches):
-            return None
+        return log.read(fetch.offset, fetch.max_bytes)
+
+    def _fetched(self, sender: Sender, batches: Buffer) -> Reply:
         return Reply(sender, self._fetch_reply(), (batches,) if batches else ())
+
+    def _enough(self, batches: Buffer, wanted_bytes: int) -> bool:
+        """Batches are whole, so a reply that is as full as it can be may be short of the bytes wanted."""
+        return len(batches) >= wanted_bytes or not self._reaches_end(batches)
 
     def _reaches_end(self, batches: Buffer) -> bool:
         """Whether nothing durable follows; batches are whole, so a full reply may be short of its bytes."""
@@ -303,35 +292,29 @@ class PartitionActor:
     def _release(self) -> list[Effect]:
         """Answer the parked fetches that have enough now."""
         effects: list[Effect] = []
-        still_parked: list[Parked] = []
-        for parked in self._parked:
-            reply = self._answer_parked(parked, at_least_bytes=None)
+
+        def answer(parked: Parked) -> bool:
+            wanted_bytes = min(parked.fetch.min_bytes, parked.fetch.max_bytes)
+            reply = self._answer_parked(parked, wanted_bytes)
             if reply is None:
-                still_parked.append(parked)
-            else:
-                parked.done = True
-                effects.append(reply)
-        self._parked = still_parked
+                return False
+            effects.append(reply)
+            return True
+
+        self._parking.release(self._durable_bytes, answer)
         return effects
 
     def _expire(self, now: Moment) -> list[Effect]:
         """Answer the parked fetches whose time is over with what there is."""
-        effects: list[Effect] = []
-        while self._deadlines and self._deadlines[0][0] <= now.monotonic_s:
-            parked = heapq.heappop(self._deadlines)[2]
-            if not parked.done:
-                parked.done = True
-                reply = self._answer_parked(parked, at_least_bytes=0)
-                effects.append(reply or Reply(parked.sender, self._fetch_reply()))
-        if effects:
-            self._parked = [parked for parked in self._parked if not parked.done]
-        return effects
+        replies = (self._answer_parked(parked, 0) for parked in self._parking.expired(now.monotonic_s))
+        return [reply for reply in replies if reply is not None]
 
-    def _answer_parked(self, parked: Parked, *, at_least_bytes: int | None) -> Reply | None:
+    def _answer_parked(self, parked: Parked, wanted_bytes: int) -> Reply | None:
         try:
-            return self._try_fetch(parked.sender, parked.fetch, at_least_bytes=at_least_bytes)
+            batches = self._read(parked.fetch)
         except OdradekError as error:
             return Reply(parked.sender, self._fetch_failure(error))
+        return self._fetched(parked.sender, batches) if self._enough(batches, wanted_bytes) else None
 
     # -- the rest --------------------------------------------------------------------------------------
 
@@ -353,17 +336,20 @@ class PartitionActor:
         return ListOffsetsReply(offset=offset, timestamp=timestamp)
 
     def _first_record(self, offset: int, at_ms: int) -> tuple[int, int]:
-        """(offset, timestamp) of the first record as late as ``at_ms`` in the batch that holds ``offset``.
+        """(offset, timestamp) of the first record as late as ``at_ms``, from the batch with ``offset`` on.
 
-        This alone looks into a batch, so it alone loads the codec, and only once somebody asks.
+        Mostly that batch has it; not where its record was deleted from the start of the log. This alone
+        looks into batches, so it alone loads the codec, and only once somebody asks.
         """
         from odradek.protocol.records import decode_batches  # noqa: PLC0415
 
-        batches = self._log.read(offset, 1)
-        for record in decode_batches(batches, offset):
-            if record.timestamp >= at_ms:
-                return record.offset, record.timestamp
-        raise CorruptMessage(f"the batch at offset {offset} claims a record at {at_ms} ms and has none")
+        offset = max(offset, self._log.start_offset)
+        while batches := self._log.read(offset, 1):
+            for record in decode_batches(batches, offset):
+                if record.timestamp >= at_ms:
+                    return record.offset, record.timestamp
+                offset = record.offset + 1
+        return -1, -1
 
     def _delete_records(self, request: DeleteRecords) -> DeleteRecordsReply:
         log = self._log

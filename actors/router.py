@@ -25,7 +25,7 @@ from actors.lag import LagWaiter
 from actors.messages import COORDINATOR, SUPERVISOR, Routes, TopicRoute
 from actors.pending import PendingTable, Waiter
 from actors.routing import RoutingTable, unavailable
-from actors.waiters import FetchedRecords, PassOn, TopicCreated
+from actors.waiters import FetchedRecords, NobodyWaits, PassOn, TopicCreated
 from odradek.protocol.batch import Buffer
 from odradek.protocol.errors import (
     CoordinatorNotAvailable,
@@ -278,8 +278,9 @@ class RouterActor:
         assert request.partition is not None
         address = self._table.served(request.topic, request.partition)
         if _acks(request) == 0:
-            # Nobody answers, so nothing is pending.
-            return Forward(address, request, 0, (batch,))
+            # The client hears nothing, but the router must: what is on its way is bounded in bytes.
+            request = Produce(topic=request.topic, partition=request.partition, acks=1, format="batch")
+            return self._forward(address, request, NobodyWaits(), (batch,))
         return self._forward(address, request, waiter, (batch,))
 
     def _produce_single(self, envelope: Envelope, request: Produce, topic: TopicRoute) -> Sequence[Effect]:

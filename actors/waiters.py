@@ -27,6 +27,17 @@ class PassOn:
 
 
 @dataclass(frozen=True, slots=True)
+class NobodyWaits:
+    """acks=0: whatever the answer is, nobody is told."""
+
+    def answered(self, answer: Answer) -> Sequence[Effect]:
+        return ()
+
+    def failed(self, error: OdradekError) -> Sequence[Effect]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
 class FetchedRecords:
     """Batches taken apart for a client that reads single records."""
 

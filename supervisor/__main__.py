@@ -43,7 +43,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 
 def _add_flag(parser: argparse.ArgumentParser, setting: Setting) -> None:
-    unit = f", {setting.unit}" if setting.unit and setting.unit != "port" else ""
+    unit = f", {setting.unit}" if setting.unit else ""
     text = f"{setting.doc} (default: {str(setting.default).lower()}{unit})".replace("%", "%%")
     if setting.kind == "bool":
         parser.add_argument(

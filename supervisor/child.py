@@ -32,7 +32,7 @@ from partitions.settings import LogSettings
 from supervisor.children import Role
 from supervisor.exits import Exit
 from supervisor.logs import EventLog
-from transport.host import Host, HostOptions, Listener
+from transport.host import ActorFailedError, Host, HostOptions, Listener
 
 PRIVATE_UMASK = 0o077
 
@@ -95,6 +95,9 @@ def _serve(spec: ChildSpec, host: Host, log: EventLog) -> Exit:
     ready.endpoints = [endpoint for name, endpoint in endpoints.items() if name != "inner"]
     try:
         host.run(actor, ready)
+    except ActorFailedError as failed:
+        host.fail(failed.error)
+        return Exit.CHILD_FAILED
     except Exception as error:
         log.write("error", "crashed", {"error": repr(error), "trace": traceback.format_exc()})
         host.fail(UnknownServerError(f"{spec.name} crashed: {type(error).__name__}: {error}"))

@@ -66,7 +66,8 @@ class Setting:
         """What a value may be, as the end of a sentence."""
         match self.kind:
             case "int" | "bytes":
-                return f"a whole number of {self.unit} from {self.minimum:.0f} to {self.maximum:.0f}"
+                of_what = f" of {self.unit}" if self.unit else ""
+                return f"a whole number{of_what} from {self.minimum:.0f} to {self.maximum:.0f}"
             case "seconds":
                 return f"a number of seconds from {self.minimum:g} to {self.maximum:g}"
             case "bool":
@@ -165,7 +166,7 @@ _ALL = (
         "int",
         5559,
         "The router's port; 0 picks a free one. More routers take the ports after it.",
-        "port",
+        "",
         0,
         _PORT_MAX,
     ),
@@ -174,7 +175,7 @@ _ALL = (
         "int",
         9092,
         "Reserved for the Kafka listener, which this version does not have.",
-        "port",
+        "",
         0,
         _PORT_MAX,
     ),
@@ -183,7 +184,7 @@ _ALL = (
         "int",
         8081,
         "Reserved for the HTTP listener, which this version does not have.",
-        "port",
+        "",
         0,
         _PORT_MAX,
     ),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import zmq
 
 from actors.actor import Actor, Envelope, Message, Moment, Undeliverable
-from actors.effects import Effect, Forward, Link, Log, Reply, Sender, Sync, Unlink
+from actors.effects import Effect, Fail, Forward, Link, Log, Reply, Sender, Sync, Unlink
 from actors.messages import SUPERVISOR, TO_CHILD, ChildBeat, ChildFailed, ChildReady, ChildStopped, Stop
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import Encoding, RequestDecoder, encode, is_reply, public_decoder
@@ -61,6 +61,14 @@ class HostOptions:
     beat_interval_s: float = 1.0
 
 
+class ActorFailedError(Exception):
+    """The actor said that it cannot go on."""
+
+    def __init__(self, error: OdradekError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Host:
     """The shell of one actor. Everything that an effect asks of the world happens in ``_perform``."""
 
@@ -79,6 +87,7 @@ class Host:
         self._poller.register(self._control, zmq.POLLIN)
         self._undelivered: deque[Message] = deque()
         self._stopping = False
+        self._failed: OdradekError | None = None
         self._next_beat_s = 0.0
         self.dropped: Counter[str] = Counter()
         self.beat()
@@ -124,7 +133,10 @@ class Host:
     # -- the loop --------------------------------------------------------------------------------------
 
     def run(self, actor: Actor, ready: ChildReady) -> None:
-        """Announce ``ready``, serve until the supervisor says stop, then let the actor finish."""
+        """Announce ``ready``, serve until the supervisor says stop, then let the actor finish.
+
+        Raises ActorFailedError when the actor cannot go on.
+        """
         self._tell_supervisor(ready)
         while not self._stopping:
             self._turn(actor)
@@ -138,6 +150,8 @@ class Host:
         self._deliver(actor, now)
         self._perform(actor.settle(now))
         self._deliver(actor, now)
+        if self._failed is not None:
+            raise ActorFailedError(self._failed)
         if now.monotonic_s >= self._next_beat_s:
             self.beat()
 
@@ -235,6 +249,8 @@ class Host:
                     self._open_links().unlink(effect.address)
                 case Log():
                     self._log(effect.event, effect.fields)
+                case Fail():
+                    self._failed = effect.error
                 case _:
                     raise TypeError(f"unknown effect: {effect!r}")
 

@@ -17,11 +17,11 @@ from typing import Protocol
 import zmq
 
 from actors.actor import Actor, Answer, Envelope, Message, Moment, Synced, Undeliverable
-from actors.effects import Effect, Forward, Link, Log, Reply, Sender, Sync, SyncTicket, Unlink
+from actors.effects import Effect, Fail, Forward, Link, Log, Reply, Sender, Sync, SyncTicket, Unlink
 from actors.messages import SUPERVISOR, TO_CHILD
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import Encoding, RequestDecoder, encode, public_decoder
-from odradek.protocol.errors import InvalidRequest, LeaderNotAvailable
+from odradek.protocol.errors import InvalidRequest, LeaderNotAvailable, OdradekError
 from odradek.protocol.messages import Request, failure
 from transport.frames import MalformedError, read_request, reply_frames
 from transport.links import read_answer, stamp
@@ -81,6 +81,8 @@ class MemoryNetwork:
     def __init__(self, clock: Clock, seed: int, faults: Faults | None = None) -> None:
         self.faults = faults or Faults()
         self.logged: list[tuple[str, str, dict[str, object]]] = []
+        self.failed: list[tuple[str, OdradekError]] = []
+        """Actors that said they cannot go on; ``crash`` and ``restart`` do what the supervisor would."""
         self._clock = clock
         self._dice = random.Random(seed)  # noqa: S311 - a simulation needs dice that repeat
         self._hosts: dict[str, MemoryHost] = {}
@@ -255,6 +257,8 @@ class MemoryNetwork:
                 case Unlink():
                     host.links.pop(effect.address, None)
                     self._parcels.pop((address, effect.address), None)
+                case Fail():
+                    self.failed.append((address, effect.error))
                 case Log():
                     self.logged.append((address, effect.event, effect.fields))
                 case _:

@@ -8,6 +8,7 @@ gather in ZeroMQ's queue all the same. One slow sync, and the next goes to the t
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import threading
@@ -72,6 +73,9 @@ class Syncer:
             return Synced(ticket)
         except OSError as error:
             return Synced(ticket, error)
+        except Exception as error:
+            # Whatever it was, nobody knows what is durable; a thread that died here would hang the actor.
+            return Synced(ticket, OSError(errno.EIO, f"a sync ended with {error!r}"))
         finally:
             self._last_sync_s = time.monotonic() - started_s
 

@@ -227,6 +227,7 @@ def test_a_failed_sync_is_final_for_writers_and_readers_go_on() -> None:
     assert len(c.log.batches) == 2, "nothing is written after a failed sync"
     assert c.committed() == {("events", 0): 5}
     assert [line.fields["final"] for line in c.lines] == [True, True]
+    assert c.failures, "a successor must find out what the disk holds"
 
 
 def test_stop_makes_durable_and_answers_what_gathered() -> None:

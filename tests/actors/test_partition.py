@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from actors import partition
+from actors import parking, partition
 from actors.actor import Answer, Envelope, Synced
-from actors.effects import Effect, Reply
+from actors.effects import Effect, Fail, Reply
 from actors.effects import Log as LogLine
 from actors.messages import Configure
 from actors.partition import PartitionActor
@@ -288,11 +288,12 @@ def test_after_a_failed_sync_nobody_is_told_that_it_worked_and_nothing_more_is_t
     rig.turn(produce(make_batch(), by="in the sync"))
     rig.turn(produce(make_batch(), by="written behind it"))
     rig.disk.sync_error = OSError(errno.EIO, "lost")
-    effects = rig.sync()
-    assert said(effects) == [
+    *answers, last = rig.sync()
+    assert said(answers) == [
         ("in the sync", "KAFKA_STORAGE_ERROR"),
         ("written behind it", "KAFKA_STORAGE_ERROR"),
     ]
+    assert isinstance(last, Fail), "a successor must find out what the disk holds"
     rig.disk.sync_error = None
     rig.disk.trace.clear()
     assert error_name(rig.turn(produce(make_batch()))) == "KAFKA_STORAGE_ERROR"
@@ -319,7 +320,9 @@ def test_a_write_that_breaks_the_log_answers_those_who_wait_for_a_sync_that_will
     rig.turn(produce(make_batch(), by="written behind it"))
     disk.broken = True
     assert said(rig.turn(produce(make_batch(), by="refused"))) == [("refused", "KAFKA_STORAGE_ERROR")]
-    assert said(rig.sync()) == [("in the sync", "ok"), ("written behind it", "KAFKA_STORAGE_ERROR")]
+    *answers, last = rig.sync()
+    assert said(answers) == [("in the sync", "ok"), ("written behind it", "KAFKA_STORAGE_ERROR")]
+    assert isinstance(last, Fail)
     assert rig.settle() == []
 
 
@@ -363,9 +366,9 @@ def test_the_bound_is_given_back_after_a_full_disk_and_after_every_acks(
 
 
 def test_parked_fetches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "PARKED_FETCHES_MAX", 2)
+    monkeypatch.setattr(parking, "PARKED_FETCHES_MAX", 2)
     rig = Rig()
-    assert said(rig.turn(*(fetch(0, by=name) for name in "abc"))) == [("c", "POLICY_VIOLATION")]
+    assert said(rig.turn(*(fetch(0, by=name) for name in "abc"))) == [("c", "THROTTLING_QUOTA_EXCEEDED")]
 
 
 # -- fetch -------------------------------------------------------------------------------------------------

@@ -281,11 +281,15 @@ def test_records_of_one_turn_share_a_batch_but_not_with_other_acks() -> None:
 @pytest.mark.parametrize("acks", [0, "0"])
 def test_acks_0_hears_nothing_whatever_happens(acks: Any) -> None:
     rig = served()
-    forward = only_forward(rig.turn(ask(Produce(topic="a", acks=acks), b"v")))
-    assert forward.token == 0
-    assert cast(Produce, forward.request).acks == 0
-    assert rig.turn(Undeliverable(0, LeaderNotAvailable())) == []
-    assert rig.actor.deadline() is None
+    for outcome in ("written", "refused", "never left"):
+        forward = only_forward(rig.turn(ask(Produce(topic="a", acks=acks), b"v")))
+        assert cast(Produce, forward.request).acks == 1, "the router is told, so that it can count"
+        if outcome == "never left":
+            assert rig.turn(Undeliverable(forward.token, LeaderNotAvailable())) == []
+        else:
+            error = LeaderNotAvailable().wire() if outcome == "refused" else None
+            assert rig.turn(answer(forward, ProduceReply(offset=0, error=error))) == []
+        assert rig.actor.deadline() is None, "nothing is pending any more"
     for bad in (
         ask(Produce(topic="a", acks=acks, partition=9), b"v"),
         ask(Produce(topic="a", acks=acks), b"v", b"w"),

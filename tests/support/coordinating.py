@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from actors.actor import Envelope, Synced
 from actors.coordinator import CoordinatorActor, CoordinatorOptions
-from actors.effects import Effect, Log, Reply, Sync
+from actors.effects import Effect, Fail, Log, Reply, Sync
 from actors.messages import PartitionRoute, Routes, TopicRoute
 from odradek.protocol.messages import (
     CommitOffset,
@@ -65,6 +65,7 @@ class Coordinating:
         self.topics = dict(topics if topics is not None else {"events": 4})
         self.syncs: list[Sync] = []
         self.lines: list[Log] = []
+        self.failures: list[Fail] = []
         self.replies: dict[object, ReplyMessage] = {}
         self._ids = count(1)
         self._numbers = count(1)
@@ -118,6 +119,8 @@ class Coordinating:
                 assert len(self.syncs) == 1, "one sync at a time"
             elif isinstance(effect, Log):
                 self.lines.append(effect)
+            elif isinstance(effect, Fail):
+                self.failures.append(effect)
             else:
                 raise AssertionError(f"unexpected {effect}")
 

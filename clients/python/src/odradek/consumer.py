@@ -7,7 +7,10 @@ calls, between two records.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +22,7 @@ from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
 from odradek.connection import Outcome
 from odradek.fetcher import Fetcher, PartitionReader, TopicPartition
-from odradek.membership import Membership, grouped
+from odradek.membership import Attention, Membership, grouped
 from odradek.options import Bootstrap, ConsumerOptions, OffsetReset, SessionOptions
 from odradek.protocol.errors import (
     CorruptMessage,
@@ -50,6 +53,9 @@ LEAVE_TIMEOUT_S: Final = 2.0
 COMMIT_TIMEOUT_S: Final = 10.0
 STALE_EPOCH_TRIES_MAX: Final = 5
 """How often a commit is tried with a newer epoch before the user hears of it."""
+
+_FIELDS = operator.attrgetter("offset", "timestamp", "key", "value", "headers")
+_DECODING_ERRORS = (CorruptRecordException, UnsupportedCodecError, ValueError, EOFError, OSError)
 
 AssignmentCallback: TypeAlias = Callable[[list[TopicPartition]], object]
 
@@ -148,7 +154,7 @@ class Consumer:
         self._changed = threading.Condition()
         self._readers: dict[TopicPartition, PartitionReader] = {}
         self._turn = 0
-        self._attention = False
+        self._attention = Attention()
         self._closed = False
         self._started = False
         self._committed: dict[TopicPartition, int] = {}
@@ -177,6 +183,7 @@ class Consumer:
             if reader is None:
                 break
             self._read(reader, max_records - len(records), records)
+        self._attention.raised = True  # an iteration that goes on after this begins with a fresh look
         return records
 
     def __iter__(self) -> Iterator[Record]:
@@ -187,38 +194,43 @@ class Consumer:
             if reader is None:
                 return
             topic, partition = reader.key
+            attention = self._attention
             try:
                 for raw in reader.records:
-                    offset = raw.offset
-                    if offset >= reader.position:
-                        reader.position = offset + 1
-                        yield Record(topic, partition, offset, raw.timestamp, raw.key, raw.value, raw.headers)
-                        if self._attention or (self._membership is not None and self._membership.attention):
-                            break
+                    reader.current = raw
+                    yield Record(topic, partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers)
+                    # A seek, a rebalance or a poll() between two records changes what comes next.
+                    if attention.raised:
+                        break
                 else:
                     self._finish_batch(reader)
-            except (CorruptRecordException, UnsupportedCodecError) as error:
-                raise _unreadable(reader, error) from error
+            except _DECODING_ERRORS as error:
+                self._set_unreadable(reader, error)
 
     def _read(self, reader: PartitionReader, records_max: int, records: list[Record]) -> None:
-        topic, partition = reader.key
-        left = records_max
+        """Append up to ``records_max`` records; from the encoded batch to the list without bytecode."""
+        before = len(records)
+        some = map(_FIELDS, itertools.islice(reader.records, records_max))
         try:
-            for raw in reader.records:
-                offset = raw.offset
-                if offset >= reader.position:
-                    reader.position = offset + 1
-                    records.append(
-                        Record(topic, partition, offset, raw.timestamp, raw.key, raw.value, raw.headers)
-                    )
-                    left -= 1
-                    if not left:
-                        return
-        except (CorruptRecordException, UnsupportedCodecError) as error:
-            if not records:
-                raise _unreadable(reader, error) from error
+            records.extend(itertools.starmap(functools.partial(Record, *reader.key), some))
+        except _DECODING_ERRORS as error:
+            self._note_handed_out(reader, records, before)
+            self._set_unreadable(reader, error)
             return
-        self._finish_batch(reader)
+        self._note_handed_out(reader, records, before)
+        if len(records) - before < records_max:
+            self._finish_batch(reader)
+
+    @staticmethod
+    def _note_handed_out(reader: PartitionReader, records: list[Record], before: int) -> None:
+        if len(records) > before:
+            reader.current = records[-1]
+
+    def _set_unreadable(self, reader: PartitionReader, error: Exception) -> None:
+        """The next call raises this, and so does each one after it until the user seeks past the place."""
+        with self._changed:
+            reader.seek(reader.position)
+            reader.error = _unreadable(reader, error)
 
     def _finish_batch(self, reader: PartitionReader) -> None:
         with self._changed:
@@ -258,7 +270,7 @@ class Consumer:
         return None
 
     def _open(self, reader: PartitionReader, *, quiet: bool) -> bool:
-        if reader._opened is not None:
+        if reader.opened:
             return True
         try:
             return reader.open_next(check_crcs=self.options.check_crcs)
@@ -329,7 +341,7 @@ class Consumer:
         with self._changed:
             for reader, offset in readers.items():
                 reader.seek(offset)
-            self._attention = True
+            self._attention.raised = True
         self._session.network.call(self._fetcher.fetch_all)
 
     def _set_paused(self, partitions: Iterable[TopicPartition], *, paused: bool) -> None:
@@ -337,7 +349,7 @@ class Consumer:
         with self._changed:
             for reader in readers:
                 reader.paused = paused
-            self._attention = True
+            self._attention.raised = True
         self._session.network.call(self._fetcher.fetch_all)
 
     def _reader(self, partition: TopicPartition) -> PartitionReader:
@@ -400,7 +412,7 @@ class Consumer:
             self._add(wanted)
         else:
             self._membership = Membership(
-                self._session, self.group, self._topics, self.options, self._changed
+                self._session, self.group, self._topics, self.options, self._changed, self._attention
             )
             self._session.network.call(self._membership.beat)
         self._started = True
@@ -453,9 +465,8 @@ class Consumer:
 
     @property
     def needs_care(self) -> bool:
-        """Whether a rebalance or a commit waits for the next call."""
-        membership = self._membership
-        return self._attention or (membership is not None and membership.attention)
+        """Whether the group has news for the next call."""
+        return self._attention.group
 
     def take_care(self) -> set[TopicPartition]:
         """Do what waits, without reading; the assignment after it. For wrappers that read ahead."""
@@ -476,12 +487,13 @@ class Consumer:
     def _housekeep(self) -> None:
         self._start()
         self._session.check_usable()
-        self._attention = False
+        attention = self._attention
+        attention.raised = False
         membership = self._membership
         if membership is not None:
             membership.polled_at = time.monotonic()
-            if membership.attention:
-                membership.attention = False
+            if attention.group:
+                attention.group = False
                 self._reconcile(membership)
         if self.options.enable_auto_commit and self.group is not None and time.monotonic() >= self._commit_at:
             self._commit_at = time.monotonic() + self.options.auto_commit_interval_ms / 1000
@@ -498,7 +510,7 @@ class Consumer:
         if lost:
             self._release(held, commit=False)
             self._session.network.call(membership.come_back)
-            membership.attention = True  # what it has been given meanwhile is looked at next time
+            self._attention.call()  # what it has been given meanwhile is looked at next time
             return
         if target == held:
             return

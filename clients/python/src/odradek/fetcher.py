@@ -49,14 +49,17 @@ class FetchedBatch(NamedTuple):
 class PartitionReader:
     """One partition of a consumer: what is fetched, and how far the user has been given it.
 
-    ``position`` is the next offset to hand out; ``fetch_offset`` the next to ask for.
+    ``position`` is the next offset to hand out; ``fetch_offset`` the next to ask for. A loop over
+    ``records`` notes the one it hands out in ``current``, which is cheaper than a position each.
     """
 
     __slots__ = (
         "_opened",
+        "_position",
         "backoff",
         "batches",
         "buffered_bytes",
+        "current",
         "dropped",
         "error",
         "fetch_offset",
@@ -66,14 +69,14 @@ class PartitionReader:
         "key",
         "log_start_offset",
         "paused",
-        "position",
         "records",
         "retrying",
     )
 
     def __init__(self, key: TopicPartition, position: int, backoff: Backoff) -> None:
         self.key = key
-        self.position = position
+        self._position = position
+        self.current: Any = None
         self.fetch_offset = position
         self.backoff = backoff
         self.batches: deque[FetchedBatch] = deque()
@@ -89,6 +92,17 @@ class PartitionReader:
         self.high_watermark: int | None = None
         self.log_start_offset: int | None = None
 
+    @property
+    def position(self) -> int:
+        """The offset after the last record that was handed out."""
+        current = self.current
+        return self._position if current is None else int(current.offset) + 1
+
+    @property
+    def opened(self) -> bool:
+        """Whether ``records`` are those of a batch that is not finished."""
+        return self._opened is not None
+
     def seek(self, offset: int) -> None:
         """Go on at ``offset``; what was fetched is forgotten."""
         self.generation += 1
@@ -96,7 +110,8 @@ class PartitionReader:
         self.buffered_bytes = 0
         self.records = _NOTHING
         self._opened = None
-        self.position = offset
+        self.current = None
+        self._position = offset
         self.fetch_offset = offset
         self.error = None
 
@@ -116,7 +131,11 @@ class PartitionReader:
                 self.finish_batch()
                 continue
             # The codec's iterator may be begun only once; chain() can be left and taken up again.
-            self.records = itertools.chain(DefaultRecordBatch(bytes(batch.data)))
+            records: Iterator[Any] = itertools.chain(DefaultRecordBatch(bytes(batch.data)))
+            position = self.position
+            if batch.header.base_offset < position:
+                records = itertools.dropwhile(lambda raw: raw.offset < position, records)
+            self.records = records
             return True
         return False
 
@@ -124,7 +143,8 @@ class PartitionReader:
         """All of the opened batch is handed out; offsets that compaction removed are passed over."""
         if self._opened is not None:
             self.buffered_bytes -= len(self._opened.data)
-            self.position = max(self.position, self._opened.header.next_offset)
+            self._position = max(self.position, self._opened.header.next_offset)
+            self.current = None
             self._opened = None
         self.records = _NOTHING
 

@@ -43,6 +43,24 @@ def grouped(partitions: set[TopicPartition]) -> list[TopicPartitions]:
     return [TopicPartitions(topic=topic, partitions=numbers) for topic, numbers in topics.items()]
 
 
+class Attention:
+    """What a reading loop looks at between two records.
+
+    ``raised``: something happened that the loop must not overlook; ``group``: the membership has news.
+    """
+
+    __slots__ = ("group", "raised")
+
+    def __init__(self) -> None:
+        self.group = False
+        self.raised = False
+
+    def call(self) -> None:
+        """The membership has news: at each heartbeat, and at each change."""
+        self.group = True
+        self.raised = True
+
+
 class Membership:
     """One member of one group. ``changed`` guards ``epoch``, ``target``, ``lost`` and ``error``."""
 
@@ -53,6 +71,7 @@ class Membership:
         topics: list[str],
         options: ConsumerOptions,
         changed: threading.Condition,
+        attention: Attention,
     ) -> None:
         self._session = session
         self._options = options
@@ -66,8 +85,7 @@ class Membership:
         """The coordinator has given this member's partitions away."""
         self.error: OdradekError | None = None
         self.polled_at = time.monotonic()
-        self.attention = False
-        """The user's thread should look: at each heartbeat, and at each change."""
+        self._attention = attention
         self._owned: set[TopicPartition] = set()
         self._interval_s = HEARTBEAT_S_DEFAULT
         self._backoff = session.backoff()
@@ -161,7 +179,7 @@ class Membership:
                     for item in reply.assignment
                     for number in item.partitions
                 }
-            self.attention = True
+            self._attention.call()
             self._changed.notify_all()
 
     def _refused(self, error: OdradekError) -> float:
@@ -175,7 +193,7 @@ class Membership:
             return min(self._backoff.next_s(), self._interval_s)
         with self._changed:
             self.error = error
-            self.attention = True
+            self._attention.call()
             self._changed.notify_all()
         return self._interval_s
 
@@ -185,12 +203,12 @@ class Membership:
             self.epoch = JOIN_EPOCH
             self.target = set()
             self.lost = True
-            self.attention = True
+            self._attention.call()
             self._changed.notify_all()
 
     def _on_time(self) -> None:
         self._timer = None
-        self.attention = True
+        self._attention.call()
         silent_s = time.monotonic() - self.polled_at
         if silent_s * 1000 <= self._options.poll_interval_ms_max:
             self.beat()

@@ -22,6 +22,7 @@ from odradek.protocol.errors import UnknownTopicOrPartition
 if TYPE_CHECKING:
     from odradek.admin import Admin
     from odradek.consumer import Consumer, Record, TopicPartition
+    from odradek.options import OffsetReset
 
 POLL_TIMEOUT_S = 0.2
 POLL_RECORDS_MAX = 2000
@@ -148,11 +149,14 @@ def _read_partitions(bootstrap: str, wanted: Wanted, numbers: Sequence[int], opt
     from odradek.consumer import Consumer, TopicPartition
 
     partitions = [TopicPartition(wanted.topic, number) for number in numbers]
-    with Consumer(bootstrap) as consumer:
-        consumer.assign(partitions)
+    reset: OffsetReset = "latest" if wanted.start.kind == "end" else "earliest"
+    with Consumer(bootstrap, auto_offset_reset=reset) as consumer:
         ends = consumer.end_offsets(*partitions)
-        for partition, offset in _first_offsets(consumer, wanted.start, ends).items():
-            consumer.seek(partition, offset)
+        starts = _first_offsets(consumer, wanted.start, ends)
+        consumer.assign(partitions)
+        for partition, offset in starts.items():
+            if consumer.position(partition) != offset:
+                consumer.seek(partition, offset)
         Reading(consumer, wanted, options, ends).run()
 
 

@@ -10,8 +10,8 @@ from odradek.cli.output import Column, human_bytes, human_duration, print_json, 
 from odradek.protocol.messages import ActorStatus
 
 COLUMNS = (
-    Column("Name"),
     Column("Role"),
+    Column("Name"),
     Column("PID", "right"),
     Column("State"),
     Column("Restarts", "right"),
@@ -45,8 +45,8 @@ def _place(actor: ActorStatus) -> tuple[int, str, int]:
 
 def _row(actor: ActorStatus) -> list[str]:
     return [
-        actor.name,
         actor.role,
+        actor.name.removeprefix("partition:"),
         "-" if actor.pid is None else str(actor.pid),
         actor.state,
         str(actor.restarts),
