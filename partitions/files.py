@@ -49,8 +49,8 @@ class Files(Protocol):
     def allocate(self, descriptor: int, position: int, size: int) -> None:
         """Reserves zeroed space and extends the file over it."""
 
-    def forget_cached(self, descriptor: int) -> None:
-        """Drops clean cached pages, so that the next read shows what the disk really has."""
+    def forget_cached(self, descriptor: int, position: int) -> None:
+        """Drops clean cached pages from ``position`` on: the next read shows what the disk really has."""
 
     def list_directory(self, path: Path) -> list[str]: ...
 
@@ -101,8 +101,8 @@ class OsFiles:
     def allocate(self, descriptor: int, position: int, size: int) -> None:
         os.posix_fallocate(descriptor, position, size)
 
-    def forget_cached(self, descriptor: int) -> None:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    def forget_cached(self, descriptor: int, position: int) -> None:
+        os.posix_fadvise(descriptor, position, 0, os.POSIX_FADV_DONTNEED)
 
     def list_directory(self, path: Path) -> list[str]:
         return [entry.name for entry in path.iterdir()]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -58,6 +58,7 @@ from partitions.recovery import (
 from partitions.scan import Damage, Selection, Window, header_at, resume_point, select, valid_batch
 from partitions.segment import DELETED_SUFFIX, RELATIVE_OFFSET_MAX, Mark, MaxTimestamp, Segment
 from partitions.settings import LogSettings
+from partitions.witness import Witness, load_witness
 
 LOCK_NAME = ".lock"
 NEXT_READS_KEPT = 64
@@ -125,6 +126,7 @@ class Log:
         lock: int,
         topic_id: str,
         recovered: Recovered,
+        witness: Witness,
     ) -> None:
         self._directory = directory
         self._settings = settings
@@ -132,6 +134,7 @@ class Log:
         self._open_files = open_files
         self._lock = lock
         self._topic_id = topic_id
+        self._witness = witness
         self._segments = recovered.segments
         self._damages = sorted(recovered.damages, key=lambda damage: damage.first)
         self._producers: Producers = recovered.producers
@@ -163,29 +166,26 @@ class Log:
         ``wall_ms`` is the time of day. Raises LogLocked (another process has it), LogForeign (the
         directory is another topic's), LogDamaged, or KafkaStorageError where the disk fails.
         """
-        lock = _lock(files, directory)
-        open_files = OpenFiles(files, settings.open_files_max)
         try:
-            names = files.list_directory(directory)
-            _check_metadata(files, directory, topic_id)
-            remove_leftovers(files, directory, names)
-            checkpoint = load_checkpoint(files, directory, _owner(directory, topic_id))
-            start_offset = load_start_offset(files, directory)
-            text = read_file(files, directory / epoch_file.FILE_NAME)
-            known_epochs = epoch_file.parse_epochs(text) if text is not None else None
-            recovered = Recovery(
-                files, open_files, directory, settings, wall_ms, checkpoint, start_offset, known_epochs
-            ).run(names)
-            log = cls(directory, settings, files, open_files, lock, topic_id, recovered)
-            log._begin_epoch()
+            with ExitStack() as undo:
+                lock = _lock(files, directory)
+                undo.callback(files.close, lock)
+                open_files = OpenFiles(files, settings.open_files_max)
+                undo.callback(open_files.close)
+                names = files.list_directory(directory)
+                _check_metadata(files, directory, topic_id)
+                remove_leftovers(files, directory, names)
+                recovery = _recovery(directory, settings, files, open_files, wall_ms, topic_id)
+                undo.callback(recovery.close)
+                recovered = recovery.run(names)
+                owner, epoch = _owner(directory, topic_id), recovered.leader_epoch + 1
+                witness = Witness(files, directory, owner, epoch)
+                undo.callback(witness.close)
+                log = cls(directory, settings, files, open_files, lock, topic_id, recovered, witness)
+                log._begin_epoch()
+                undo.pop_all()
         except OSError as error:
-            open_files.close()
-            files.close(lock)
             raise KafkaStorageError(f"{directory} cannot be opened: {error}") from error
-        except BaseException:
-            open_files.close()
-            files.close(lock)
-            raise
         return log
 
     def _begin_epoch(self) -> None:
@@ -404,6 +404,8 @@ class Log:
             if segment is not self._segments[-1] and segment not in self._unsynced:
                 segment.close()
         self._durable_offset = ticket.end_offset
+        newest = ticket.segments[-1]
+        self._witness.write(newest.base_offset, newest.durable_size, ticket.end_offset)
         if ticket.checkpoint is not None:
             self._save_checkpoint(ticket.checkpoint)
 
@@ -458,6 +460,7 @@ class Log:
             for segment in {*self._segments, *self._unsynced}:
                 segment.close()
             self._open_files.close()
+            self._witness.close()
             self._files.close(self._lock)
 
     def _close_cleanly(self) -> None:
@@ -825,6 +828,32 @@ def _lock(files: Files, directory: Path) -> int:
         raise LogLocked(f"{directory} is in use by another process; stop it first") from error
     except OSError as error:
         raise KafkaStorageError(f"{directory} cannot be opened: {error}") from error
+
+
+def _recovery(
+    directory: Path, settings: LogSettings, files: Files, open_files: OpenFiles, wall_ms: int, topic_id: str
+) -> Recovery:
+    """Collects what the small files beside the segments know."""
+    owner = _owner(directory, topic_id)
+    checkpoint = load_checkpoint(files, directory, owner)
+    text = read_file(files, directory / epoch_file.FILE_NAME)
+    known_epochs = epoch_file.parse_epochs(text) if text is not None else None
+    session = None  # the epoch in which the log was open last
+    if checkpoint is not None:
+        session = checkpoint.leader_epoch
+    elif known_epochs is not None:
+        session = known_epochs.latest
+    return Recovery(
+        files=files,
+        open_files=open_files,
+        directory=directory,
+        settings=settings,
+        wall_ms=wall_ms,
+        checkpoint=checkpoint,
+        witness=load_witness(files, directory, owner, session) if session is not None else None,
+        start_offset=load_start_offset(files, directory),
+        known_epochs=known_epochs,
+    )
 
 
 def _check_metadata(files: Files, directory: Path, topic_id: str) -> None:

@@ -4,12 +4,17 @@ Rules:
 
 1. Up to its checkpoint a log is taken as it was; behind it every batch is read and its checksum proved.
    Without a sound checkpoint that is the whole log.
-2. Bytes behind the last sound batch of the log, with no sound batch behind them, are a torn write: they
-   are cut off. But not below the point that the checkpoint knows to have been durable: there they stay,
-   their offsets are quarantined, and the log goes on in a new segment.
-3. Damage with a sound batch behind it is quarantined: the offsets are named, the bytes stay.
-4. What is kept is synced before anybody sees it. Recovering twice is recovering once.
-5. A file whose name is not the log's own is left alone.
+2. Checkpoint and witness say how far the log was durable: the bound. Nobody was ever told of a batch
+   behind it. At the first broken place there the log ends: what follows is cut off even where it is
+   sound, because a producer whose batch was lost must not find the next one stored. Cut batches are set
+   aside in a file (see ``cuttings``) and reported.
+3. Damage below the bound is quarantined: the offsets are named, the bytes stay. If the durable end itself
+   is missing, the log goes on behind it, in a new segment.
+4. Where neither checkpoint nor witness is left, the bound is unknown. Then damage with a sound batch
+   behind it is quarantined, and only a torn end with no sound batch behind it is cut off.
+5. What is kept is synced before anybody sees it. Recovering twice is recovering once, also if the first
+   time was interrupted: cut segments go last to first, and the broken place itself after them.
+6. A file whose name is not the log's own is left alone.
 """
 
 from __future__ import annotations
@@ -21,31 +26,40 @@ from pathlib import Path
 from odradek.protocol.batch import NO_PRODUCER_ID, BatchHeader
 from partitions.checkpoint import FILE_NAME as CHECKPOINT_NAME
 from partitions.checkpoint import START_FILE_NAME, Checkpoint
+from partitions.cuttings import SUFFIX as CUT_SUFFIX
+from partitions.cuttings import copy_aside, cutting_path, remove_oldest
 from partitions.epochs import FILE_NAME as EPOCHS_NAME
 from partitions.epochs import LeaderEpochs
 from partitions.errors import LogDamaged
 from partitions.files import Files, OpenFiles
 from partitions.producers import Producers
-from partitions.scan import Damage, Window, resume_point, valid_batch
+from partitions.scan import Damage, Resume, Window, holds_batch, resume_point, valid_batch
 from partitions.segment import Segment
 from partitions.settings import LogSettings
+from partitions.witness import DurablePosition
 
 METADATA_NAME = "partition.metadata"
 _SEGMENT_NAME = re.compile(r"(\d{20})\.log")
 _LEFTOVER_NAME = re.compile(
     r"\d{20}\.(?:log|index|timeindex)\.deleted"
+    rf"|\d{{20}}\.\d+\.\d+{re.escape(CUT_SUFFIX)}\.tmp"
     rf"|(?:{'|'.join(map(re.escape, (CHECKPOINT_NAME, START_FILE_NAME, EPOCHS_NAME, METADATA_NAME)))})\.tmp"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryReport:
-    """What opening a log did; sizes in bytes. ``quarantined`` names (first, last) offsets."""
+    """What opening a log did; sizes in bytes. ``quarantined`` names (first, last) offsets.
+
+    ``bytes_truncated`` counts all that was cut off behind the durable end; if there were sound batches
+    among it, ``set_aside`` names the files that hold them, and ``notes`` tells it in words.
+    """
 
     from_checkpoint: bool
     bytes_scanned: int
     bytes_truncated: int
     quarantined: tuple[tuple[int, int], ...]
+    set_aside: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -77,7 +91,7 @@ def remove_leftovers(files: Files, directory: Path, names: list[str]) -> None:
 
 @dataclass(slots=True)
 class Recovery:
-    """One run of recovery over one directory; ``run`` is called once."""
+    """One run of recovery over one directory; ``run`` is called once, ``close`` where it failed."""
 
     files: Files
     open_files: OpenFiles
@@ -85,6 +99,7 @@ class Recovery:
     settings: LogSettings
     wall_ms: int
     checkpoint: Checkpoint | None
+    witness: DurablePosition | None
     start_offset: int | None
     known_epochs: LeaderEpochs | None
 
@@ -93,6 +108,9 @@ class Recovery:
     _producers: Producers = field(init=False)
     _epochs: LeaderEpochs = field(default_factory=LeaderEpochs)
     _notes: list[str] = field(default_factory=list)
+    _set_aside: list[str] = field(default_factory=list)
+    _bound: DurablePosition | None = None
+    _from_checkpoint: bool = False
     _bytes_scanned: int = 0
     _bytes_truncated: int = 0
     _expected: int = 0
@@ -102,7 +120,8 @@ class Recovery:
         """Raises LogDamaged where segments overlap, OSError where the disk fails."""
         self._producers = Producers(self.settings.producer_ids_max, self.settings.producer_expiry_ms)
         if self.known_epochs is not None:
-            self._epoch_max = max(self.known_epochs.latest, self._checkpoint_epoch())
+            self._epoch_max = self._known_epoch()
+        self._bound = self._durable_bound()
         remaining = self._adopt_checkpoint(segment_bases(names))
         if not self._segments:
             start = self._known_start()
@@ -112,13 +131,20 @@ class Recovery:
         for number, base in enumerate(remaining):
             if not self._take(base, remaining[number:]):
                 break
-        self._raise_to_witness()
+        self._raise_to_durable()
         if not self._segments:
             self._begin_segment(self._expected)
         self._finish(self._segments[-1])
         self._segments[-1].open_writer()
         self.files.fsync_directory(self.directory)
+        if self._set_aside:
+            self._report_cuttings()
         return self._result()
+
+    def close(self) -> None:
+        """Lets go of the segments that were opened: nobody takes them over."""
+        for segment in self._segments:
+            segment.close()
 
     # -- the part that the checkpoint vouches for
 
@@ -128,6 +154,7 @@ class Recovery:
         if checkpoint is None:
             return bases
         entries = {entry.base_offset: entry for entry in checkpoint.segments}
+        self._from_checkpoint = False
         active = checkpoint.segments[-1]
         start = self._known_start() or 0
         expected = {entry.base_offset for entry in checkpoint.segments if entry.next_offset > start}
@@ -152,19 +179,20 @@ class Recovery:
         self._producers.restore(checkpoint.producers)
         self._epochs = LeaderEpochs(checkpoint.epochs)
         self._expected = active.next_offset
+        self._from_checkpoint = True
         later = [base for base in bases if base > active.base_offset]
         self._scan(self._segments[-1], active.size, later[0] if later else None)
         return later
 
-    def _raise_to_witness(self) -> None:
+    def _raise_to_durable(self) -> None:
         """What is known to have been durable and is not there is quarantined, not forgotten."""
-        witness = self._witness_offset()
-        if self._expected >= witness:
+        durable = self._durable_offset()
+        if self._expected >= durable:
             return
-        self._quarantine_gap(witness)
-        if self._segments and self._segments[-1].base_offset == witness:
+        self._quarantine_gap(durable)
+        if self._segments and self._segments[-1].base_offset == durable:
             return
-        self._begin_segment(witness)
+        self._begin_segment(durable)
 
     def _quarantine_gap(self, next_offset: int) -> None:
         """Offsets up to below ``next_offset`` are missing between two segments."""
@@ -176,15 +204,14 @@ class Recovery:
     # -- the part that is read
 
     def _take(self, base: int, remaining: list[int]) -> bool:
-        """Scans the segment of ``base``; False where it and all behind it are leftovers of a torn write."""
+        """Scans the segment of ``base``; False where it and all behind it were cut off."""
         if base < self._expected:
             raise LogDamaged(
                 f"{self._path(base)} begins at offset {base}, but the segment before it reaches to "
                 f"{self._expected - 1}; move one of the two aside and start again"
             )
         if base > self._expected:
-            torn = self._segments and base > self._witness_offset()
-            if torn and not any(self._has_batch(later) for later in remaining):
+            if self._ends_before(base, remaining):
                 self._drop(remaining)
                 return False
             self._quarantine_gap(base)
@@ -192,16 +219,22 @@ class Recovery:
         self._scan(segment, 0, remaining[1] if len(remaining) > 1 else None)
         return True
 
+    def _ends_before(self, base: int, remaining: list[int]) -> bool:
+        """Offsets are missing before ``base``: whether the log ends there, rather than being damaged."""
+        if base <= self._durable_offset() or not (self._segments or self._bound):
+            return False
+        return self._bound is not None or not any(self._has_batch(later) for later in remaining)
+
     def _scan(self, segment: Segment, position: int, next_base: int | None) -> None:
-        """Reads ``segment`` from ``position`` to its end; damage inside is quarantined, a torn end cut."""
+        """Reads ``segment`` from ``position`` on; what is broken is quarantined below the bound, else cut."""
         descriptor = segment.open_writer()
-        self.files.forget_cached(descriptor)
+        self.files.forget_cached(descriptor, position)
         file_size = self.files.size(segment.path)
         window = Window(self.files, descriptor, file_size)
         while True:
             position = self._follow(segment, window, position)
             tail = _used_bytes(window, position)
-            resume = resume_point(window, position, self._expected) if tail > 0 else None
+            resume = self._resume(segment, window, position) if tail > 0 else None
             if resume is None:
                 break
             self._damages.append(
@@ -210,12 +243,36 @@ class Recovery:
             segment.size, segment.next_offset = resume.position, resume.next_offset
             position, self._expected = resume.position, resume.next_offset
         self._bytes_scanned += window.bytes_read
-        gap = next_base is not None and next_base > self._expected
-        if tail > 0 and (gap or self._expected < self._witness_offset()):
-            return  # offsets are missing here that others prove to have been: keep what is left of them
+        if tail > 0 and self._must_stay(next_base):
+            return
         if position < file_size:
             self._bytes_truncated += tail
-            segment.cut_file()
+            if holds_batch(window, position):
+                copy_aside(self.files, descriptor, position, tail, self._cutting(segment, position))
+            if next_base is None or next_base <= self._expected:
+                segment.cut_file()  # else after the segments behind it, see _drop
+
+    def _resume(self, segment: Segment, window: Window, position: int) -> Resume | None:
+        """Where the log goes on behind the broken place; None where it ends here."""
+        bound = self._bound
+        if bound is None:
+            return resume_point(window, position, self._expected)
+        if self._expected >= self._durable_offset():
+            return None
+        if bound.segment != segment.base_offset or not position < bound.position <= window.end:
+            return resume_point(window, position, self._expected)
+        durable = Window(self.files, segment.open_writer(), bound.position)
+        resume = resume_point(durable, position, self._expected)
+        self._bytes_scanned += durable.bytes_read
+        if resume is None or resume.next_offset > bound.offset:
+            return Resume(bound.position, bound.offset)
+        return resume
+
+    def _must_stay(self, next_base: int | None) -> bool:
+        """Whether offsets are missing here that others prove to have been: what is left of them stays."""
+        if self._expected < self._durable_offset():
+            return True
+        return self._bound is None and next_base is not None and next_base > self._expected
 
     def _follow(self, segment: Segment, window: Window, position: int) -> int:
         """Takes sound batches from ``position`` on; returns where they end."""
@@ -243,27 +300,64 @@ class Recovery:
         offsets = [self.start_offset, self.checkpoint.start_offset if self.checkpoint is not None else None]
         return max((offset for offset in offsets if offset is not None), default=None)
 
-    def _witness_offset(self) -> int:
-        """All offsets below it were durable once: deleting and checkpointing both come after that."""
-        durable = self.checkpoint.segments[-1].next_offset if self.checkpoint is not None else 0
-        return max(durable, self._known_start() or 0)
+    def _known_epoch(self) -> int:
+        known = self.known_epochs.latest if self.known_epochs is not None else -1
+        return max(known, self._checkpoint_epoch())
+
+    def _durable_bound(self) -> DurablePosition | None:
+        """How far the log was durable; None where nobody knows."""
+        places = [self.witness] if self.witness is not None else []
+        if self.checkpoint is not None:
+            active = self.checkpoint.segments[-1]
+            places.append(DurablePosition(active.base_offset, active.size, active.next_offset))
+        return max(places, key=lambda place: place.offset, default=None)
+
+    def _durable_offset(self) -> int:
+        """All offsets below it were durable once: deleting, too, comes after that."""
+        return max(self._bound.offset if self._bound is not None else 0, self._known_start() or 0)
+
+    # -- what is cut off
 
     def _has_batch(self, base: int) -> bool:
         descriptor = self.open_files.get(self._path(base))
         window = Window(self.files, descriptor, self.files.size(self._path(base)))
-        resume = valid_batch(window, 0) or resume_point(window, 0, base)
+        found = holds_batch(window, 0)
         self._bytes_scanned += window.bytes_read
-        return resume is not None
+        return found
 
     def _drop(self, bases: list[int]) -> None:
-        """Segment files that were begun but whose batches never arrived."""
-        for base in bases:
-            self._bytes_truncated += self.files.size(self._path(base))
+        """Takes whole segments off the end, the last one first, then what is broken before them."""
+        for base in reversed(bases):
             segment = self._make_segment(base)
+            descriptor = self.open_files.get(segment.path)
+            self._bytes_truncated += _used_bytes(
+                Window(self.files, descriptor, self.files.size(segment.path)), 0
+            )
+            if self._has_batch(base):
+                self.files.fdatasync(descriptor)
+                self.files.rename(segment.path, self._cutting(segment, 0))
             segment.forget_readers()
             for path in (segment.path, segment.index.path, segment.time_index.path):
                 self.files.unlink(path)
-        self._segments[-1].cut_file()
+        self.files.fsync_directory(self.directory)
+        if self._segments and self._expected >= self._durable_offset():
+            self._segments[-1].cut_file()
+
+    def _cutting(self, segment: Segment, position: int) -> Path:
+        epoch = max(self._epochs.latest, self._known_epoch(), 0)
+        path = cutting_path(segment.path, position, epoch)
+        self._set_aside.append(path.name)
+        return path
+
+    def _report_cuttings(self) -> None:
+        self._notes.append(
+            f"the log was cut at offset {self._expected}: a crash had torn the batch there, which was never "
+            "acknowledged; sound batches behind it, never acknowledged either, were set aside in "
+            f"{', '.join(self._set_aside)}"
+        )
+        removed = remove_oldest(self.files, self.directory)
+        if removed:
+            self._notes.append(f"older files of that kind were deleted: {', '.join(removed)}")
 
     # -- small things
 
@@ -287,20 +381,20 @@ class Recovery:
             return
         self.files.fdatasync(segment.descriptor)
         segment.durable_size, segment.durable_max = segment.size, segment.max_timestamp
-        segment.write_indexes(least=1)
+        segment.write_indexes(least=0)
 
     def _result(self) -> Recovered:
         start = self._known_start()
         if start is None:
             start = self._segments[0].base_offset
         self._producers.expire(self.wall_ms)
-        known_epoch = self.known_epochs.latest if self.known_epochs is not None else -1
-        leader_epoch = max(self._epochs.latest, known_epoch, self._checkpoint_epoch())
+        leader_epoch = max(self._epochs.latest, self._known_epoch())
         report = RecoveryReport(
-            from_checkpoint=self.checkpoint is not None and not self._notes,
+            from_checkpoint=self._from_checkpoint,
             bytes_scanned=self._bytes_scanned,
             bytes_truncated=self._bytes_truncated,
             quarantined=tuple((damage.first, damage.last) for damage in self._damages),
+            set_aside=tuple(self._set_aside),
             notes=tuple(self._notes),
         )
         return Recovered(

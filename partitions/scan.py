@@ -106,6 +106,15 @@ def resume_point(window: Window, position: int, expected_offset: int) -> Resume 
     return None
 
 
+def holds_batch(window: Window, position: int) -> bool:
+    """Whether a sound batch, whatever its offsets, begins at ``position`` or behind it."""
+    if valid_batch(window, position) is not None:
+        return True
+    return any(
+        valid_batch(window, candidate) is not None for candidate in _magic_positions(window, position + 1)
+    )
+
+
 def _fits_on(window: Window, position: int, header: BatchHeader) -> bool:
     following = valid_batch(window, position + header.size_bytes)
     return following is None or following.base_offset == header.next_offset

@@ -291,7 +291,7 @@ def test_auto_commit_happens_while_reading_and_on_close(broker: FakeBroker) -> N
     consumer.pause()
     for _ in range(500):
         assert consumer.poll(0.01) == []
-        if EVENTS in broker.groups["g"].offsets:
+        if broker.groups["g"].offsets.get(EVENTS) == (5, None):
             break
     assert broker.groups["g"].offsets[EVENTS] == (5, None)
     consumer.resume()

@@ -218,8 +218,17 @@ def test_the_delivery_timeout_decides(broker: FakeBroker) -> None:
 def test_without_a_broker_a_record_was_certainly_not_written() -> None:
     with FakeBroker({"events": 1}) as fake:
         endpoint = fake.endpoint
-        producer = Producer(endpoint, delivery_timeout_ms=400, connect_timeout_ms=50)
+        # The first retry comes after the delivery timeout, so the last word is that nobody is there.
+        producer = Producer(
+            endpoint,
+            delivery_timeout_ms=400,
+            connect_timeout_ms=50,
+            retry_backoff_ms=60_000,
+            retry_backoff_max_ms=60_000,
+        )
         producer.send("events", b"1").result(WAIT_S)
+    network = producer._session.network
+    until(lambda: not network.connected(endpoint))
     late = producer.send("events", b"2").exception(WAIT_S)
     assert isinstance(late, RequestTimedOut)
     assert "it was not written" in str(late)

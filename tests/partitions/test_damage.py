@@ -18,7 +18,13 @@ from tests.support.simdisk import SimDisk
 FIRST = DIRECTORY / f"{0:020d}.log"
 ONE_SEGMENT = LogSettings(index_interval_bytes=128, preallocate=False)
 CACHES = (".index", ".timeindex")
-SMALL_FILES = ("odradek-checkpoint", "leader-epoch-checkpoint", "log-start-offset", "partition.metadata")
+SMALL_FILES = (
+    "odradek-checkpoint",
+    "durable-position",
+    "leader-epoch-checkpoint",
+    "log-start-offset",
+    "partition.metadata",
+)
 
 
 def filled(settings: LogSettings = ONE_SEGMENT, count: int = 6) -> tuple[SimDisk, list[bytes]]:
@@ -34,8 +40,10 @@ def filled(settings: LogSettings = ONE_SEGMENT, count: int = 6) -> tuple[SimDisk
     return disk, batches
 
 
-def without_checkpoint(disk: SimDisk) -> SimDisk:
+def without_bound(disk: SimDisk) -> SimDisk:
+    """Nothing says any more how far the log was durable."""
     disk.remove(DIRECTORY / "odradek-checkpoint")
+    disk.remove(DIRECTORY / "durable-position")
     return disk
 
 
@@ -50,7 +58,7 @@ def test_a_tail_torn_at_every_byte_is_cut_to_a_batch() -> None:
         for tail in (b"", bytes(1000), b"\xff"):
             torn, _ = filled()
             torn.damage(FIRST, whole[:size] + tail)
-            log = open_log(without_checkpoint(torn), ONE_SEGMENT)
+            log = open_log(without_bound(torn), ONE_SEGMENT)
             kept = max(number for number, end in enumerate(ends) if end <= size)
             if whole[:size].ljust(ends[-1], b"\0") == whole:
                 kept = len(batches)
@@ -79,7 +87,7 @@ def test_a_flipped_bit_anywhere_costs_one_batch_at_most(checkpointed: bool, max_
             fresh.damage(DIRECTORY / name, content)
         fresh.damage(FIRST, bytes(damaged))
         if not checkpointed:
-            without_checkpoint(fresh)
+            without_bound(fresh)
         log = open_log(fresh, ONE_SEGMENT)
         hit = max(number for number, end in enumerate(ends) if end <= position)
         reading = read_all(log, max_bytes)
@@ -100,7 +108,7 @@ def test_damage_in_the_middle_is_named_kept_and_survives_restarts() -> None:
     disk.content(FIRST)[position] ^= 0xFF
     disk.damage(FIRST, bytes(disk.content(FIRST)))
     damaged = bytes(disk.content(FIRST))
-    log = open_log(without_checkpoint(disk), ONE_SEGMENT)
+    log = open_log(without_bound(disk), ONE_SEGMENT)
     assert log.recovery.quarantined == ((1, 2),)
     assert bytes(disk.content(FIRST)) == damaged
     for offset in (1, 2):
@@ -111,7 +119,7 @@ def test_damage_in_the_middle_is_named_kept_and_survives_restarts() -> None:
     reading = read_all(log)
     log.close()
     for remove in (False, True):
-        again = open_log(without_checkpoint(disk) if remove else disk, ONE_SEGMENT)
+        again = open_log(without_bound(disk) if remove else disk, ONE_SEGMENT)
         assert read_all(again) == reading
         assert again.damages == ((1, 2),)
         again.close()
@@ -133,7 +141,7 @@ def test_what_was_durable_is_never_cut() -> None:
         again = open_log(damaged, ONE_SEGMENT)
         assert read_all(again).damaged == reading.damaged
         again.close()
-        assert read_all(open_log(without_checkpoint(damaged), ONE_SEGMENT)).damaged == reading.damaged
+        assert read_all(open_log(without_bound(damaged), ONE_SEGMENT)).damaged == reading.damaged
 
 
 def test_a_missing_segment_is_named() -> None:
@@ -145,7 +153,7 @@ def test_a_missing_segment_is_named() -> None:
         log = open_log(disk)
         assert read_all(log).damaged == [(bases[1], bases[2] - 1)]
         log.close()
-        without_checkpoint(disk)
+        without_bound(disk)
 
 
 def first_batch(content: bytes | memoryview) -> bytes:
@@ -226,7 +234,7 @@ def test_a_batch_inside_a_record_is_not_taken_for_one() -> None:
     log.close()
     content = bytes(disk.content(FIRST))
     disk.damage(FIRST, content[:-70])
-    log = open_log(without_checkpoint(disk), ONE_SEGMENT)
+    log = open_log(without_bound(disk), ONE_SEGMENT)
     assert log.end_offset == 1
     assert log.recovery.quarantined == ()
 

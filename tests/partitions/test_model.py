@@ -72,15 +72,28 @@ class LogMachine(RuleBasedStateMachine):
         self.reopened()
         assert self.log.recovery.bytes_scanned == 0
 
-    @rule(keep=st.sampled_from(["none", "all"]), seed=st.integers(0, 99))
-    def power_cut(self, keep: str, seed: int) -> None:
+    @rule(keep=st.sampled_from(["none", "all", "subset"]), seed=st.integers(0, 999), again=st.booleans())
+    def power_cut(self, keep: str, seed: int, again: bool) -> None:
         durable, written = self.log.durable_offset, self.log._written_offset
         self.disk = self.disk.crash(seed, keep=keep)
         self.reopened()
         assert durable <= self.log.end_offset <= written
         if keep == "all":
             assert self.log.end_offset == written
+        lost = [batch for batch, offset in self.sent if offset >= self.log.end_offset]
         self.forget_lost()
+        if again:
+            self.send_again(lost)
+
+    def send_again(self, lost: list[bytes]) -> None:
+        """The producer's batches in flight, same sequences, in order: appended once, at dense offsets."""
+        for batch in lost:
+            [appended] = append(self.log, batch)
+            end = self.batches[-1][1] if self.batches else 0
+            assert (appended.base_offset, appended.duplicate) == (end, False)
+            self.sent.append((batch, end))
+            self.batches.append((end, appended.last_offset + 1, signed(batch)))
+            self.sequence += appended.last_offset - end + 1
 
     @rule()
     def killed(self) -> None:

@@ -192,7 +192,7 @@ def test_the_id_is_echoed(client: RawClient, scalar: Any) -> None:
 @pytest.mark.parametrize("scalar", SCALARS, ids=lambda value: repr(value)[:20])
 def test_the_id_is_echoed_with_an_error(client: RawClient, scalar: Any) -> None:
     for fields in ({"api": "no such api"}, {"api": "fetch"}, {"api": "ping", "v": 99}):
-        reply = client.call(**fields, id=scalar)  # type: ignore[arg-type]
+        reply = client.call(**fields, id=scalar)
         assert reply.code is not None
         assert type(reply["id"]) is type(scalar) and reply["id"] == scalar
 

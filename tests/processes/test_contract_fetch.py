@@ -351,9 +351,9 @@ def test_the_direct_path_takes_bad_input_as_calmly(broker: Served, empty: str) -
         for frames in ((b"",), (b"{",), (b"\xc1",), (b"{}",), (b"[]",), (b"", b""), (b"x",) * 1000):
             direct.send_frames(*frames)
             assert direct.receive().code == INVALID_REQUEST, frames[:2]
-        for fields in ({"offset": "1"}, {"partition": None}, {"topic": 1}, {"max_bytes": []}):
-            wrong = {"topic": empty, "partition": 0, "offset": 0, **fields}
-            assert direct.call("fetch", **wrong).code == INVALID_REQUEST, fields
+        for name, value in (("offset", "1"), ("partition", None), ("topic", 1), ("max_bytes", [])):
+            wrong = {"topic": empty, "partition": 0, "offset": 0, name: value}
+            assert direct.call("fetch", **wrong).code == INVALID_REQUEST, name
         direct.send("fetch", topic=empty, partition=0, offset=0, max_wait_ms=2 * MINUTE_MS)
         assert reader_is_parked(direct, empty)
         router.produce(empty, b"news")

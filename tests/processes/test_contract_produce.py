@@ -114,10 +114,9 @@ def test_a_string_stands_for_its_utf8_bytes(client: RawClient, one: str) -> None
 
 def test_json_replies_have_strings_for_utf8_and_base64_for_the_rest(broker: Served, one: str) -> None:
     with broker.client() as client:
-        offset = client.produce(one, b"v", key={"base64": "w6k="}, headers=[["h", {"base64": "/w=="}]])[
-            "offset"
-        ]
-        (row,) = client.fetch(one, offset).ok()["records"]
+        header = ["h", {"base64": "/w=="}]
+        produced = client.produce(one, b"v", key={"base64": "w6k="}, headers=[header])
+        (row,) = client.fetch(one, produced["offset"]).ok()["records"]
         assert row["key"] == "é" and row["headers"] == [header]
 
 
@@ -184,7 +183,8 @@ def test_many_first_produces_make_one_topic(broker: Served) -> None:
 
 @pytest.mark.parametrize("partition", [1, 99, 2**31 - 1])
 def test_a_partition_that_is_not_there(client: RawClient, one: str, partition: int) -> None:
-    for fields in ({}, {"records": [{}]}, {"format": "batch"}):
+    forms: tuple[dict[str, Any], ...] = ({}, {"records": [{}]}, {"format": "batch"})
+    for fields in forms:
         payload = batch_of_bytes(100)
         reply = client.call("produce", payload, topic=one, partition=partition, **fields)
         errors = [reply["error"]] if reply.code else list(reply.header.get("errors", {}).values())

@@ -130,7 +130,7 @@ def test_one_name_twice_in_a_request_makes_at_most_one_topic(client: RawClient, 
     topic = {"name": name, "partitions": 1, "config": {}}
     reply = client.call("create_topics", topics=[topic, {**topic, "partitions": 3}])
     codes = [code(row) for row in reply["topics"]] if reply.code is None else [reply.code]
-    assert codes.count(None) <= 1 and any(codes)
+    assert sum(each is None for each in codes) <= 1 and any(codes)
     client.ping()
 
 
@@ -324,8 +324,9 @@ def test_settings_of_a_topic_that_is_not_there(client: RawClient) -> None:
 
 BAD_NAMES = [
     "", ".", "..", "../x", "a/b", "/etc/passwd", "/tmp/odradek-canary", "a\\b", "..\\x", "\x00", "a\x00b",
-    "a\n", "\na", " ", "a b", "a\t", "~", "$HOME", "a:b", "a*", "é", "е", "K", "ａ", "a\u0301",
-    "a\u200b", "\u202ea", "\ufeffa", "١", "²", "%2e%2e", "a%00", "x" * 250, "x" * 65_536, "🔑",
+    "a\n", "\na", " ", "a b", "a\t", "~", "$HOME", "a:b", "a*", "\u00e9", "\u0435", "\u212a", "\uff41",
+    "a\u0301", "a\u200b", "\u202ea", "\ufeffa", "\u0661", "\u00b2", "%2e%2e", "a%00", "x" * 250,
+    "x" * 65_536, "\U0001f511",
 ]  # fmt: skip
 
 # Each request that names a topic, and how it says that the name is wrong.
@@ -387,11 +388,21 @@ def test_a_name_with_a_lone_surrogate_is_refused(broker: Served, surrogate: byte
 
 
 @pytest.mark.parametrize(
-    "kind", ["a", "longest", ".a", "...", "a.", "-", "--help", "_", "0", "A.b_C-9", "events-0", "con"]
+    "name", ["a", ".a", "...", "a.", "-", "--help", "_", "0", "A.b_C-9", "events-0", "con"]
 )
-def test_every_name_that_is_allowed_works(client: RawClient, kind: str) -> None:
-    """Created, written, read, deleted, and created again; a file system allows 255 bytes a name."""
-    name = "n" * NAME_CHARACTERS_MAX if kind == "longest" else kind
+def test_every_name_that_is_allowed_works(client: RawClient, name: str) -> None:
+    use_and_delete(client, name)
+
+
+def test_the_longest_names_work_too() -> None:
+    """A file system allows 255 bytes a name, of which a partition's number and a suffix take some."""
+    with serve() as served, served.client() as client:
+        for length in (NAME_CHARACTERS_MAX - 20, NAME_CHARACTERS_MAX):
+            use_and_delete(client, "n" * length)
+
+
+def use_and_delete(client: RawClient, name: str) -> None:
+    """Created, written, read, deleted, and created again."""
     for _ in range(2):
         client.create(name)
         assert client.produce(name, b"v")["offset"] == 0

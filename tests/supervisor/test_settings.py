@@ -57,7 +57,7 @@ def test_a_config_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "environment", "toml", "expected"),
     [
-        ({"port": "70000"}, {}, "", "port is '70000' (from flag --port); it must be a whole number of port"),
+        ({"port": "70000"}, {}, "", "port is '70000' (from flag --port); it must be a whole number from 0"),
         ({}, {"ODRADEK_ROUTERS": "many"}, "", "routers is 'many' (from environment ODRADEK_ROUTERS)"),
         ({}, {}, "routers = true", "routers is True (from file odradek.toml)"),
         ({}, {}, "port = 1.5", "port is 1.5 (from file odradek.toml)"),

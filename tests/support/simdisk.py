@@ -43,6 +43,7 @@ class SimDisk:
         self.locked: set[int] = set()
         self.operations = 0
         self.cut_at: int | None = None
+        self.fail_at: int | None = None
         self.bytes_read = 0
         self.capacity: int | None = None
         self.sync_error: OSError | None = None
@@ -56,6 +57,8 @@ class SimDisk:
     def _step(self, name: str) -> None:
         self.operations += 1
         self.trace.append(name)
+        if self.operations == self.fail_at:
+            raise OSError(errno.EIO, "Input/output error")
         if self.cut_at is not None and self.operations >= self.cut_at:
             raise PowerCut
 
@@ -188,10 +191,10 @@ class SimDisk:
             inode.pending.append((end, None))
             _resize(inode.content, end)
 
-    def forget_cached(self, descriptor: int) -> None:
+    def forget_cached(self, descriptor: int, position: int) -> None:
         inode = self.descriptors[descriptor]
         if not inode.pending:
-            inode.content[:] = inode.durable
+            inode.content[position:] = inode.durable[position:]
 
     def list_directory(self, path: Path) -> list[str]:
         return list(self.names.get(path, {}))

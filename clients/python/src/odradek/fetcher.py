@@ -132,9 +132,8 @@ class PartitionReader:
                 continue
             # The codec's iterator may be begun only once; chain() can be left and taken up again.
             records: Iterator[Any] = itertools.chain(DefaultRecordBatch(bytes(batch.data)))
-            position = self.position
-            if batch.header.base_offset < position:
-                records = itertools.dropwhile(lambda raw: raw.offset < position, records)
+            if batch.header.base_offset < self.position:
+                records = _from_offset(self.position, records)
             self.records = records
             return True
         return False
@@ -152,6 +151,10 @@ class PartitionReader:
     def has_records(self) -> bool:
         """Whether there is something to hand out without waiting."""
         return self._opened is not None or bool(self.batches)
+
+
+def _from_offset(offset: int, records: Iterator[Any]) -> Iterator[Any]:
+    return itertools.dropwhile(lambda raw: raw.offset < offset, records)
 
 
 class Fetcher:

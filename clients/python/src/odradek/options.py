@@ -18,8 +18,8 @@ BOOTSTRAP_DEFAULT: Final = "tcp://127.0.0.1:5559"
 PORT_DEFAULT: Final = 5559
 RECORD_BYTES_MAX: Final = FRAME_BYTES_MAX - 4096
 """A larger record would not fit one frame and would cost the connection."""
-BATCH_BYTES_DEFAULT: Final = 512 * 1024
-"""Half of a topic's default ``max.message.bytes``: large units of work that any topic takes."""
+BATCH_BYTES_DEFAULT: Final = 1_000_000
+"""Just under a topic's default ``max.message.bytes``: the largest unit of work that any topic takes."""
 IN_FLIGHT_IDEMPOTENT_MAX: Final = 5
 """A partition remembers this many batches of a producer, so a retry further back would not be recognized."""
 
