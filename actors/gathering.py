@@ -84,7 +84,7 @@ class ManyReceipt:
         return self.progress.close_one()
 
     def failed(self, partition: int, error: OdradekError) -> Effect | None:
-        self.progress.offsets[self.index] = (partition if partition >= 0 else None), None
+        self.progress.offsets[self.index] = partition, None
         self.progress.errors[self.index] = error
         return self.progress.close_one()
 
@@ -129,11 +129,27 @@ class BatchWaiter:
         return [effect for effect in effects if effect is not None]
 
 
+class Place(NamedTuple):
+    """One partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Records of one place that came one after the other and wait for the same acknowledgement."""
+
+    acks: Acks
+    batch_bytes_max: int
+    records: list[Gathered]
+
+
 class Gatherer:
-    """What this turn has gathered, by destination, in the order in which it came."""
+    """What this turn has gathered. Records of one place keep the order in which they came."""
 
     def __init__(self) -> None:
-        self._gathered: dict[Destination, tuple[int, list[Gathered]]] = {}
+        self._runs: dict[Place, list[Run]] = {}
 
     def add(
         self, destination: Destination, record: RecordToWrite, receipt: Receipt, batch_bytes_max: int
@@ -145,26 +161,29 @@ class Gatherer:
                 f"a batch of this record alone has {size_bytes} bytes, "
                 f"max.message.bytes of {destination.topic!r} is {batch_bytes_max}"
             )
-        known = self._gathered.get(destination)
-        if known is None:
-            known = self._gathered[destination] = batch_bytes_max, []
-        known[1].append(Gathered(record, receipt))
+        topic, partition, acks = destination
+        runs = self._runs.setdefault(Place(topic, partition), [])
+        if not runs or runs[-1].acks != acks:
+            runs.append(Run(acks, batch_bytes_max, []))
+        runs[-1].records.append(Gathered(record, receipt))
 
-    def flush(self) -> Iterator[tuple[bytes, BatchWaiter]]:
-        """Every batch that the gathered records make, and who waits for it."""
-        gathered, self._gathered = self._gathered, {}
-        for destination, (batch_bytes_max, records) in gathered.items():
-            yield from _batches(destination, batch_bytes_max, records)
+    def flush(self, place: Place | None = None) -> Iterator[tuple[bytes, BatchWaiter]]:
+        """Every batch that the gathered records make, of one place or of all, and who waits for it."""
+        if place is None:
+            taken, self._runs = self._runs, {}
+        else:
+            taken = {place: self._runs.pop(place, [])}
+        for (topic, partition), runs in taken.items():
+            for run in runs:
+                yield from _batches(Destination(topic, partition, run.acks), run)
 
 
-def _batches(
-    destination: Destination, batch_bytes_max: int, gathered: Sequence[Gathered]
-) -> Iterator[tuple[bytes, BatchWaiter]]:
+def _batches(destination: Destination, run: Run) -> Iterator[tuple[bytes, BatchWaiter]]:
     start = 0
-    builder = new_builder(batch_bytes_max)
-    for position, (record, _) in enumerate(gathered):
+    builder = new_builder(run.batch_bytes_max)
+    for position, (record, _) in enumerate(run.records):
         if builder.append(position - start, *record) is None:
-            yield bytes(builder.build()), BatchWaiter(destination, gathered[start:position])
-            start, builder = position, new_builder(batch_bytes_max)
+            yield bytes(builder.build()), BatchWaiter(destination, run.records[start:position])
+            start, builder = position, new_builder(run.batch_bytes_max)
             builder.append(0, *record)
-    yield bytes(builder.build()), BatchWaiter(destination, gathered[start:])
+    yield bytes(builder.build()), BatchWaiter(destination, run.records[start:])

@@ -244,12 +244,13 @@ class PartitionActor:
 
     def _fetch(self, envelope: Envelope, fetch: Fetch, now: Moment) -> Sequence[Effect]:
         # Who does not wait takes what there is.
-        wanted_bytes = min(fetch.min_bytes, fetch.max_bytes) if fetch.max_wait_ms else 0
+        wait_ms = min(fetch.max_wait_ms, fetch.max_wait_ms if fetch.timeout_ms is None else fetch.timeout_ms)
+        wanted_bytes = min(fetch.min_bytes, fetch.max_bytes) if wait_ms else 0
         batches = self._read(fetch)
         if self._enough(batches, wanted_bytes):
-            return (self._fetched(envelope.sender, batches),)
+            return (self._fetched(envelope.sender, fetch, batches),)
         worthwhile_bytes = self._durable_bytes + wanted_bytes - len(batches)
-        deadline_s = now.monotonic_s + fetch.max_wait_ms / 1000
+        deadline_s = now.monotonic_s + wait_ms / 1000
         self._parking.park(Parked(envelope.sender, fetch, worthwhile_bytes), deadline_s)
         return ()
 
@@ -263,8 +264,14 @@ class PartitionActor:
             )
         return log.read(fetch.offset, fetch.max_bytes)
 
-    def _fetched(self, sender: Sender, batches: Buffer) -> Reply:
-        return Reply(sender, self._fetch_reply(), (batches,) if batches else ())
+    def _fetched(self, sender: Sender, fetch: Fetch, batches: Buffer) -> Reply:
+        payload = (batches,) if batches else ()
+        if fetch.format == "batch":
+            return Reply(sender, self._fetch_reply(), payload)
+        # Only a client on the direct path asks this of a partition: a router asks for batches.
+        from actors.waiters import as_records  # noqa: PLC0415
+
+        return Reply(sender, *as_records(self._fetch_reply(), payload, fetch.offset))
 
     def _enough(self, batches: Buffer, wanted_bytes: int) -> bool:
         """Batches are whole, so a reply that is as full as it can be may be short of the bytes wanted."""
@@ -314,7 +321,11 @@ class PartitionActor:
             batches = self._read(parked.fetch)
         except OdradekError as error:
             return Reply(parked.sender, self._fetch_failure(error))
-        return self._fetched(parked.sender, batches) if self._enough(batches, wanted_bytes) else None
+        return (
+            self._fetched(parked.sender, parked.fetch, batches)
+            if self._enough(batches, wanted_bytes)
+            else None
+        )
 
     # -- the rest --------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from actors.actor import Answer, Envelope, Message, Moment, Undeliverable
 from actors.effects import Effect, Forward, Reply, Sender
@@ -17,6 +18,7 @@ from actors.gathering import (
     Gatherer,
     ManyProgress,
     ManyReceipt,
+    Place,
     Receipt,
     SilentReceipt,
     SingleReceipt,
@@ -24,8 +26,9 @@ from actors.gathering import (
 from actors.lag import LagWaiter
 from actors.messages import COORDINATOR, SUPERVISOR, Routes, TopicRoute
 from actors.pending import PendingTable, Waiter
-from actors.routing import RoutingTable, unavailable
+from actors.routing import RoutingTable, describe_topic
 from actors.waiters import FetchedRecords, NobodyWaits, PassOn, TopicCreated
+from actors.waiting import WaitingRoom
 from odradek.protocol.batch import Buffer
 from odradek.protocol.errors import (
     CoordinatorNotAvailable,
@@ -39,6 +42,8 @@ from odradek.protocol.errors import (
 )
 from odradek.protocol.messages import (
     APIS,
+    INT64_MAX,
+    INT64_MIN,
     PROTOCOL_VERSION,
     TIMEOUT_MS_DEFAULT,
     AlterConfigs,
@@ -59,7 +64,6 @@ from odradek.protocol.messages import (
     NewTopic,
     OffsetCommit,
     OffsetFetch,
-    PartitionMetadata,
     Ping,
     PingReply,
     Produce,
@@ -76,9 +80,6 @@ from odradek.protocol.records import RecordToWrite
 
 GRACE_S = 5.0
 """How much longer the router waits than the actor that it asked."""
-AWAITING_TOPIC_MAX = 10_000
-"""Requests that wait for a topic to be created."""
-AWAITING_TOPIC_BYTES_MAX = 64 << 20
 
 _TO_SUPERVISOR = (CreateTopics, DeleteTopics, CreatePartitions, DescribeConfigs, AlterConfigs, Status)
 _TO_COORDINATOR = (
@@ -110,8 +111,7 @@ class RouterActor:
         self._table = RoutingTable(options.index)
         self._pending = PendingTable()
         self._gatherer = Gatherer()
-        self._awaiting: dict[str, list[Envelope]] = {}
-        self._awaiting_bytes = 0
+        self._waiting = WaitingRoom()
         self._now = Moment(0.0, 0)
 
     # -- Actor -----------------------------------------------------------------------------------------
@@ -135,14 +135,7 @@ class RouterActor:
     def settle(self, now: Moment) -> Sequence[Effect]:
         """Send the batches that this turn's records make; end what has waited too long."""
         self._now = now
-        effects: list[Effect] = []
-        for batch, waiter in self._gatherer.flush():
-            topic, partition, acks = waiter.destination
-            request = Produce(topic=topic, partition=partition, acks=acks, format="batch")
-            try:
-                effects.append(self._forward_produce(request, batch, waiter))
-            except OdradekError as error:
-                effects += waiter.failed(error)
+        effects = self._send_gathered()
         effects += self._pending.expire(now.monotonic_s)
         return effects
 
@@ -156,8 +149,8 @@ class RouterActor:
         for pending in self._pending.clear():
             effects += pending.waiter.failed(self._lost(pending.address, writes=pending.writes))
         stopping = LeaderNotAvailable("the router is stopping")
-        for name in list(self._awaiting):
-            for envelope in self._take_awaiting(name):
+        for name in self._waiting.topics:
+            for envelope in self._waiting.leave(name):
                 effects += _silent_or(envelope, stopping)
         return effects
 
@@ -167,8 +160,8 @@ class RouterActor:
         effects, lost = self._table.replace(routes)
         for pending in self._pending.take_address(lost):
             effects += pending.waiter.failed(self._lost(pending.address, writes=pending.writes))
-        for name in [name for name in self._awaiting if self._table.all_serve(name)]:
-            effects += self._retry_awaiting(name)
+        for name in [name for name in self._waiting.topics if self._table.all_serve(name)]:
+            effects += self._retry_waiting(name)
         return effects
 
     @staticmethod
@@ -210,6 +203,11 @@ class RouterActor:
                 return (Reply(sender, reply),)
             case GroupDescribe() as request:
                 return (self._describe_group(sender, request),)
+        if isinstance(envelope.request, AlterConfigs):
+            envelope.request.config = _portable(envelope.request.config)
+        if isinstance(envelope.request, CreateTopics):
+            for topic in envelope.request.topics:
+                topic.config = _portable(topic.config)
         if isinstance(envelope.request, _TO_SUPERVISOR):
             return (self._forward(SUPERVISOR, envelope.request, PassOn(sender)),)
         if isinstance(envelope.request, _TO_COORDINATOR):
@@ -257,12 +255,12 @@ class RouterActor:
     def _produce(self, envelope: Envelope, request: Produce) -> Sequence[Effect]:
         topic = self._table.topic(request.topic)
         if request.format == "batch":
-            return (self._produce_batch(envelope, request, topic),)
+            return self._produce_batch(envelope, request, topic)
         if request.records is None:
             return self._produce_single(envelope, request, topic)
         return self._produce_many(envelope, request, request.records, topic)
 
-    def _produce_batch(self, envelope: Envelope, request: Produce, topic: TopicRoute) -> Effect:
+    def _produce_batch(self, envelope: Envelope, request: Produce, topic: TopicRoute) -> Sequence[Effect]:
         if request.partition is None:
             raise InvalidRequest("format 'batch' needs a partition: the records inside stay where they are")
         if len(envelope.payload) != 1:
@@ -272,7 +270,21 @@ class RouterActor:
             raise MessageTooLarge(
                 f"the batch has {len(batch)} bytes, max.message.bytes of {topic.name!r} is {limit}"
             )
-        return self._forward_produce(request, batch, PassOn(envelope.sender))
+        # What this turn gathered for the partition came before, so it goes before.
+        gathered = self._send_gathered(Place(topic.name, request.partition))
+        return [*gathered, self._forward_produce(request, batch, PassOn(envelope.sender))]
+
+    def _send_gathered(self, place: Place | None = None) -> list[Effect]:
+        """Send the batches that the gathered records make, of one place or of all."""
+        effects: list[Effect] = []
+        for batch, waiter in self._gatherer.flush(place):
+            topic, partition, acks = waiter.destination
+            request = Produce(topic=topic, partition=partition, acks=acks, format="batch")
+            try:
+                effects.append(self._forward_produce(request, batch, waiter))
+            except OdradekError as error:
+                effects += waiter.failed(error)
+        return effects
 
     def _forward_produce(self, request: Produce, batch: Buffer, waiter: Waiter) -> Effect:
         assert request.partition is not None
@@ -293,7 +305,7 @@ class RouterActor:
         described = ProduceRecord(key=request.key, headers=request.headers, timestamp=request.timestamp)
         acks = _acks(request)
         receipt: Receipt = SingleReceipt(envelope.sender, topic.name) if acks else SilentReceipt()
-        self._gather(topic, request.partition, acks, described, value, receipt)
+        self._gather(self._destination(topic, request, described, value), topic, described, value, receipt)
         return ()
 
     def _produce_many(
@@ -312,32 +324,37 @@ class RouterActor:
         progress = ManyProgress(envelope.sender, topic.name, len(records) + 1, [(None, None)] * len(records))
         for index, (described, value) in enumerate(zip(records, envelope.payload, strict=True)):
             receipt: Receipt = ManyReceipt(progress, index) if acks else SilentReceipt()
+            given = None if described.null else bytes(value)
+            destination = self._destination(topic, request, described, given)
             try:
-                given = None if described.null else bytes(value)
-                self._gather(topic, request.partition, acks, described, given, receipt)
+                self._gather(destination, topic, described, given, receipt)
             except OdradekError as error:
-                receipt.failed(request.partition if request.partition is not None else -1, error)
+                receipt.failed(destination.partition, error)
         # The one too many is closed here, so that the reply cannot leave before every record was seen.
         done = progress.close_one() if acks else None
         return (done,) if done is not None else ()
 
+    def _destination(
+        self, topic: TopicRoute, request: Produce, described: ProduceRecord, value: bytes | None
+    ) -> Destination:
+        partition = request.partition
+        if partition is None:
+            partition = self._table.place(topic, described.key, len(value or b""))
+        return Destination(topic.name, partition, _acks(request))
+
     def _gather(
         self,
+        destination: Destination,
         topic: TopicRoute,
-        partition: int | None,
-        acks: Acks,
         described: ProduceRecord,
         value: bytes | None,
         receipt: Receipt,
     ) -> None:
-        if partition is None:
-            partition = self._table.place(topic, described.key, len(value or b""))
-        self._table.served(topic.name, partition)
+        self._table.served(topic.name, destination.partition)
         timestamp = described.timestamp if described.timestamp is not None else self._now.wall_ms
         # The codec takes plain bytes only, no Blob.
         headers = [(name, None if given is None else bytes(given)) for name, given in described.headers]
         record = RecordToWrite(timestamp, described.key, value, headers)
-        destination = Destination(topic.name, partition, acks)
         self._gatherer.add(destination, record, receipt, _batch_bytes_max(topic))
 
     # -- fetch and metadata ----------------------------------------------------------------------------
@@ -347,9 +364,10 @@ class RouterActor:
         waiter: Waiter = PassOn(sender)
         if request.format == "records":
             waiter = FetchedRecords(sender, request.offset)
-            request = _as_batch(request)
-        wait_ms = max(request.max_wait_ms, request.timeout_ms or 0)
-        return (self._forward(address, request, waiter, wait_ms=wait_ms),)
+        wait_ms = request.max_wait_ms
+        if request.timeout_ms is not None:
+            wait_ms = min(wait_ms, request.timeout_ms)
+        return (self._forward(address, _as_batch(request, wait_ms), waiter, wait_ms=wait_ms),)
 
     def _metadata(self, request: Metadata) -> MetadataReply:
         names = sorted(self._table.topics) if request.topics is None else request.topics
@@ -368,18 +386,7 @@ class RouterActor:
             return TopicMetadata(name=name, error=error.wire())
         except OdradekError as error:
             return TopicMetadata(name=name, error=error.wire())
-        partitions = [
-            PartitionMetadata(
-                partition=route.partition,
-                leader_epoch=route.leader_epoch,
-                endpoints=route.endpoints,
-                error=unavailable(name, route).wire() if route.inner is None else None,
-            )
-            for route in topic.partitions
-        ]
-        return TopicMetadata(
-            name=name, topic_id=topic.topic_id, internal=topic.internal, partitions=partitions
-        )
+        return describe_topic(topic)
 
     # -- topics that do not exist yet ------------------------------------------------------------------
 
@@ -391,23 +398,17 @@ class RouterActor:
         name = self._missing_topic(envelope.request)
         if name is None or not self._may_create(name):
             return None
-        if sum(map(len, self._awaiting.values())) >= AWAITING_TOPIC_MAX:
-            error = ThrottlingQuotaExceeded(f"{AWAITING_TOPIC_MAX} requests wait for new topics already")
+        try:
+            if not self._waiting.admit(name, envelope):
+                return ()
+        except ThrottlingQuotaExceeded as error:
             return _silent_or(envelope, error)
-        size_bytes = _payload_bytes(envelope)
-        if self._awaiting_bytes + size_bytes > AWAITING_TOPIC_BYTES_MAX:
-            error = ThrottlingQuotaExceeded(f"{self._awaiting_bytes} bytes wait for new topics already")
-            return _silent_or(envelope, error)
-        if name in self._awaiting:
-            self._awaiting[name].append(envelope)
-            self._awaiting_bytes += size_bytes
-            return ()
         new = NewTopic(name=name, partitions=self._options.default_partitions)
         waiter = TopicCreated(lambda error: self._creation_ended(name, error))
-        forward = self._forward(SUPERVISOR, CreateTopics(topics=[new]), waiter)
-        self._awaiting[name] = [envelope]
-        self._awaiting_bytes += size_bytes
-        return (forward,)
+        try:
+            return (self._forward(SUPERVISOR, CreateTopics(topics=[new]), waiter),)
+        except ThrottlingQuotaExceeded as error:
+            return self._creation_ended(name, error)
 
     def _missing_topic(self, request: Request) -> str | None:
         """The topic that a request wants created, where it wants one at all."""
@@ -420,25 +421,16 @@ class RouterActor:
 
     def _creation_ended(self, name: str, error: OdradekError | None) -> Sequence[Effect]:
         if error is None and name in self._table.topics:
-            return self._retry_awaiting(name)
+            return self._retry_waiting(name)
         # The supervisor sends the routes before it answers; nothing waits for a word that may never come.
         refusal = error or LeaderNotAvailable(f"topic {name!r} was created and is not served yet; try again")
-        return [effect for envelope in self._take_awaiting(name) for effect in _silent_or(envelope, refusal)]
+        return [effect for envelope in self._waiting.leave(name) for effect in _silent_or(envelope, refusal)]
 
-    def _retry_awaiting(self, name: str) -> Sequence[Effect]:
+    def _retry_waiting(self, name: str) -> Sequence[Effect]:
         effects: list[Effect] = []
-        for envelope in self._take_awaiting(name):
+        for envelope in self._waiting.leave(name):
             effects += self._receive_request(envelope)
         return effects
-
-    def _take_awaiting(self, name: str) -> list[Envelope]:
-        envelopes = self._awaiting.pop(name, [])
-        self._awaiting_bytes -= sum(map(_payload_bytes, envelopes))
-        return envelopes
-
-
-def _payload_bytes(envelope: Envelope) -> int:
-    return sum(map(len, envelope.payload))
 
 
 def _silent_or(envelope: Envelope, error: OdradekError) -> Sequence[Effect]:
@@ -458,14 +450,21 @@ def _batch_bytes_max(topic: TopicRoute) -> int:
     return int(topic.config["max.message.bytes"])
 
 
-def _as_batch(request: Fetch) -> Fetch:
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """Numbers that JSON can say and MessagePack cannot go on as text; who checks settings refuses them."""
+    return {
+        name: str(value) if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX else value
+        for name, value in config.items()
+    }
+
+
+def _as_batch(request: Fetch, wait_ms: int) -> Fetch:
     return Fetch(
         topic=request.topic,
         partition=request.partition,
         offset=request.offset,
         max_bytes=request.max_bytes,
         min_bytes=request.min_bytes,
-        max_wait_ms=request.max_wait_ms,
-        timeout_ms=request.timeout_ms,
+        max_wait_ms=wait_ms,
         format="batch",
     )

@@ -13,6 +13,7 @@ from odradek.protocol.errors import (
     UnknownTopicOrPartition,
     error_from_wire,
 )
+from odradek.protocol.messages import PartitionMetadata, TopicMetadata
 from odradek.protocol.names import check_topic_name
 from odradek.protocol.partitioning import partition_for_key
 
@@ -127,6 +128,22 @@ def unavailable(topic: str, route: PartitionRoute) -> OdradekError:
     if route.error is not None:
         return error_from_wire(route.error)
     return LeaderNotAvailable(f"{topic}-{route.partition} is starting; try again")
+
+
+def describe_topic(topic: TopicRoute) -> TopicMetadata:
+    """What ``metadata`` tells of a topic."""
+    partitions = [
+        PartitionMetadata(
+            partition=route.partition,
+            leader_epoch=route.leader_epoch,
+            endpoints=route.endpoints,
+            error=unavailable(topic.name, route).wire() if route.inner is None else None,
+        )
+        for route in topic.partitions
+    ]
+    return TopicMetadata(
+        name=topic.name, topic_id=topic.topic_id, internal=topic.internal, partitions=partitions
+    )
 
 
 def _endpoints(routes: Routes) -> dict[str, Place]:

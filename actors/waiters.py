@@ -48,18 +48,7 @@ class FetchedRecords:
         reply = answer.reply
         if not isinstance(reply, FetchReply):
             raise TypeError(f"a partition answered a fetch with {reply!r}")
-        if reply.error is not None:
-            return (Reply(self.sender, reply),)
-        try:
-            records = [
-                record for batches in answer.payload for record in decode_batches(batches, self.from_offset)
-            ]
-        except OdradekError as error:
-            reply.error = error.wire()
-            return (Reply(self.sender, reply),)
-        reply.records = [_described(record) for record in records]
-        payload: list[Buffer] = [record.value or b"" for record in records]
-        return (Reply(self.sender, reply, payload),)
+        return (Reply(self.sender, *as_records(reply, answer.payload, self.from_offset)),)
 
     def failed(self, error: OdradekError) -> Sequence[Effect]:
         return (Reply(self.sender, failure(error)),)
@@ -82,6 +71,21 @@ class TopicCreated:
 
     def failed(self, error: OdradekError) -> Sequence[Effect]:
         return self.ended(error)
+
+
+def as_records(
+    reply: FetchReply, payload: Sequence[Buffer], from_offset: int
+) -> tuple[FetchReply, Sequence[Buffer]]:
+    """A reply of batches as one of records: one payload frame for each, from an offset on."""
+    if reply.error is not None:
+        return reply, ()
+    try:
+        records = [record for batches in payload for record in decode_batches(batches, from_offset)]
+    except OdradekError as error:
+        reply.error = error.wire()
+        return reply, ()
+    reply.records = [_described(record) for record in records]
+    return reply, [record.value or b"" for record in records]
 
 
 def _described(record: DecodedRecord) -> FetchedRecord:

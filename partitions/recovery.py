@@ -330,10 +330,10 @@ class Recovery:
         for base in reversed(bases):
             segment = self._make_segment(base)
             descriptor = self.open_files.get(segment.path)
-            self._bytes_truncated += _used_bytes(
-                Window(self.files, descriptor, self.files.size(segment.path)), 0
-            )
+            used = _used_bytes(Window(self.files, descriptor, self.files.size(segment.path)), 0)
+            self._bytes_truncated += used
             if self._has_batch(base):
+                self.files.truncate(descriptor, used)
                 self.files.fdatasync(descriptor)
                 self.files.rename(segment.path, self._cutting(segment, 0))
             segment.forget_readers()

@@ -59,9 +59,10 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return next((topic for topic in self.topics if topic.name == name), None)
 
     def get(self, name: str) -> Topic:
-        """The topic of that name. Raises UnknownTopicOrPartition."""
+        """The topic of that name. Raises InvalidTopic or UnknownTopicOrPartition."""
         topic = self.find(name)
         if topic is None:
+            check_topic_name(name)
             raise UnknownTopicOrPartition(f"there is no topic {name!r}")
         return topic
 

@@ -101,7 +101,7 @@ class Desk:
             case DescribeConfigs():
                 self._respond(to, self._topics.describe(request.topic))
             case AlterConfigs():
-                self._alter_configs(to, request)
+                self._alter_configs(to, request, now_s)
             case _:
                 raise InvalidRequest(f"the supervisor does not serve {api_name(type(request))}")
 
@@ -205,11 +205,14 @@ class Desk:
 
         self._wait(to, request, addresses(after)[before.partitions :], False, reply, now_s)
 
-    def _alter_configs(self, to: Sender, request: AlterConfigs) -> None:
+    def _alter_configs(self, to: Sender, request: AlterConfigs, now_s: float) -> None:
+        self._refuse_crowd()
         topic = self._topics.alter(request.topic, request.config)
         self._tree.emit(Note("info", "topic settings changed", {"topic": topic.name, "config": topic.config}))
         self._tree.reconfigure(topic)
-        self._respond(to, self._topics.describe(topic.name))
+        described = self._topics.describe(topic.name)
+        # Answered by ``settle``, which comes after routers and partitions were told.
+        self._wait(to, request, [], False, lambda: described, now_s)
 
     # -- waiting for children ----------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from odradek.protocol.errors import InvalidRequest, KafkaStorageError, OdradekError, UnknownTopicOrPartition
+from odradek.protocol.errors import InvalidRequest, KafkaStorageError, OdradekError
 from odradek.protocol.messages import ConfigsReply, ConfigValue, CreatedTopic, NewTopic
 from partitions.settings import TOPIC_SETTINGS
 from supervisor.catalog import Catalog, CatalogRules, Topic
@@ -69,8 +69,6 @@ class Topics:
         topic = next((each for each in self.catalog.deleting if each.name == name), None)
         if topic is not None:
             return topic  # an earlier attempt could not rename the directories: try that again
-        if self.catalog.find(name) is None:
-            raise UnknownTopicOrPartition(f"there is no topic {name!r}")
         topic = self.catalog.get(name)
         self._save(self.catalog.with_deleting(name))
         return topic

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 
 import zmq
 
@@ -38,8 +39,8 @@ MESSAGES_PER_WAIT_MAX = 1_000
 
 
 def control_identity(name: str, incarnation: int) -> bytes:
-    """The routing id of a child on the control link."""
-    return f"{name}#{incarnation}".encode()
+    """The routing id of a child on the control link: a digest, because ZeroMQ takes 255 bytes at most."""
+    return f"{blake2b(name.encode(), digest_size=16).hexdigest()}#{incarnation}".encode()
 
 
 class ControlServer:

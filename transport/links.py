@@ -66,7 +66,8 @@ class Links:
                 return
             self.unlink(address)
         self._connections_made += 1
-        routing_id = f"{address}#{self._connections_made}".encode()
+        # Not the address: ZeroMQ takes 255 bytes at most, and a name here is used once only.
+        routing_id = f"link {self._connections_made}".encode()
         self.socket.set(zmq.CONNECT_ROUTING_ID, routing_id)
         self.socket.connect(endpoint)
         self._connected[address] = endpoint, routing_id

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from actors.actor import Answer
 from actors.effects import Effect
-from actors.gathering import BatchWaiter, Destination, Gatherer, ManyProgress, ManyReceipt, SingleReceipt
+from actors.gathering import (
+    BatchWaiter,
+    Destination,
+    Gatherer,
+    ManyProgress,
+    ManyReceipt,
+    Place,
+    SingleReceipt,
+)
 from odradek.protocol.batch import check_batch
 from odradek.protocol.errors import LeaderNotAvailable, MessageTooLarge, OdradekError
 from odradek.protocol.messages import ProduceReply, failure
@@ -76,7 +84,16 @@ def test_destinations_do_not_mix() -> None:
     for destination in (TO, other, TO):
         gatherer.add(destination, RecordToWrite(1, None, b"v"), Silent(), 1_000)
     flushed = [(waiter.destination, len(waiter.gathered)) for _, waiter in gatherer.flush()]
-    assert flushed == [(TO, 2), (other, 1)]
+    assert flushed == [(TO, 1), (other, 1), (TO, 1)], "acks differ, and the order stays"
+
+
+def test_one_place_can_be_flushed_alone() -> None:
+    gatherer = Gatherer()
+    elsewhere = Destination("a", 4, "all")
+    for destination in (TO, elsewhere):
+        gatherer.add(destination, RecordToWrite(1, None, b"v"), Silent(), 1_000)
+    assert [waiter.destination for _, waiter in gatherer.flush(Place("a", 4))] == [elsewhere]
+    assert [waiter.destination for _, waiter in gatherer.flush()] == [TO]
 
 
 def waiter_of(*receipts: SingleReceipt | ManyReceipt) -> BatchWaiter:
@@ -109,10 +126,10 @@ def test_many_are_answered_once_when_the_last_is_known() -> None:
     first, second, third = (ManyReceipt(progress, index) for index in range(3))
     assert second.written(1, 10, 5) is None
     assert third.failed(2, LeaderNotAvailable("gone")) is None
-    effect = first.failed(-1, MessageTooLarge("big"))
+    effect = first.failed(0, MessageTooLarge("big"))
     assert effect is not None
     reply = cast(ProduceReply, replies([effect])[0].reply)
-    assert reply.offsets == [(None, None), (1, 10), (2, None)]
+    assert reply.offsets == [(0, None), (1, 10), (2, None)]
     assert isinstance(reply.errors, dict)
     assert {index: error.name for index, error in reply.errors.items()} == {
         0: "MESSAGE_TOO_LARGE",

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from actors import router as router_module
+from actors import waiting
 from actors.actor import Answer, Envelope, Synced, Undeliverable
 from actors.effects import Effect, Forward
 from actors.messages import Configure, Routes
@@ -264,18 +264,35 @@ def test_a_key_decides_and_a_named_partition_decides_more() -> None:
     assert forward.address == "partition:a-6"
 
 
-def test_records_of_one_turn_share_a_batch_but_not_with_other_acks() -> None:
+def test_records_of_one_turn_share_a_batch_but_not_with_other_acks_and_keep_their_order() -> None:
     rig = served()
     effects = rig.turn(
         ask(Produce(topic="a"), b"1", by="x"),
         ask(Produce(topic="a", acks=1), b"2", by="y"),
         ask(Produce(topic="a", acks=-1), b"3", by="z"),
+        ask(Produce(topic="a"), b"4", by="x"),
     )
-    first, second = forwards(effects)
-    assert (records_in(first), records_in(second)) == ([(None, b"1"), (None, b"3")], [(None, b"2")])
-    effects = rig.turn(answer(first, ProduceReply(offset=10)))
-    assert said(effects) == [("x", "ok"), ("z", "ok")]
+    first, second, third = forwards(effects)
+    assert [records_in(first), records_in(second), records_in(third)] == [
+        [(None, b"1")],
+        [(None, b"2")],
+        [(None, b"3"), (None, b"4")],
+    ]
+    effects = rig.turn(answer(third, ProduceReply(offset=10)))
+    assert said(effects) == [("z", "ok"), ("x", "ok")]
     assert [cast(ProduceReply, reply.reply).offset for reply in replies(effects)] == [10, 11]
+
+
+def test_a_batch_does_not_overtake_the_records_before_it() -> None:
+    rig = served()
+    effects = rig.turn(
+        ask(Produce(topic="a", partition=0), b"1"),
+        ask(Produce(topic="a", partition=0, format="batch"), make_batch()),
+        ask(Produce(topic="a", partition=0), b"2"),
+    )
+    first, second, third = forwards(effects)
+    assert (records_in(first), records_in(third)) == ([(None, b"1")], [(None, b"2")])
+    assert bytes(second.payload[0]) == make_batch()
 
 
 @pytest.mark.parametrize("acks", [0, "0"])
@@ -449,7 +466,7 @@ def test_fetch_out_of_range_brings_both_ends() -> None:
     assert (reply.high_watermark, reply.log_start_offset) == (5, 2)
 
 
-@pytest.mark.parametrize(("timeout_ms", "wait_s"), [(None, 60.0), (90_000, 90.0)])
+@pytest.mark.parametrize(("timeout_ms", "wait_s"), [(None, 60.0), (90_000, 60.0), (1_000, 1.0)])
 def test_a_long_poll_is_waited_for(timeout_ms: int | None, wait_s: float) -> None:
     rig = served()
     rig.turn(ask(Fetch(topic="a", partition=0, offset=0, max_wait_ms=60_000, timeout_ms=timeout_ms)))
@@ -589,8 +606,8 @@ def test_reading_creates_nothing(request_: Request) -> None:
 def test_requests_that_wait_for_topics_are_bounded_by_number_and_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(router_module, "AWAITING_TOPIC_MAX", 2)
-    monkeypatch.setattr(router_module, "AWAITING_TOPIC_BYTES_MAX", 100)
+    monkeypatch.setattr(waiting, "WAITING_REQUESTS_MAX", 2)
+    monkeypatch.setattr(waiting, "WAITING_BYTES_MAX", 100)
     rig = Rig()
     first = only_forward(rig.turn(ask(Produce(topic="new"), bytes(60))))
     too_many_bytes = rig.turn(ask(Produce(topic="new"), bytes(60)), ask(Produce(topic="other"), bytes(60)))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from odradek import ClientClosed, Consumer, Producer, Record, TopicPartition
+from odradek.fetcher import FETCHES_OUTDATED_MAX
 from odradek.protocol import messages as m
 from odradek.protocol.errors import (
     CorruptMessage,
@@ -472,3 +473,56 @@ def test_wrong_options_are_refused(option: dict[str, object], error: type[Except
     with pytest.raises(error):
         Consumer(**option)  # type: ignore[arg-type]
     assert threading.active_count() == threads
+
+
+# -- seeking and closing while a fetch waits at the broker --------------------------------------------
+
+
+def parked_fetches(broker: FakeBroker, offset: int) -> int:
+    return sum(1 for fetch in broker.seen(m.Fetch) if fetch.offset == offset)
+
+
+def test_a_seek_asks_at_once_though_a_fetch_waits(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(10))
+    with Consumer(broker.endpoint, fetch_wait_ms_max=60_000) as consumer:
+        consumer.assign([EVENTS])
+        take(consumer, 10)
+        broker.wait_for(lambda: parked_fetches(broker, 10) == 1)
+        consumer.seek(EVENTS, 3)
+        assert values(consumer.poll(WAIT_S)) == numbered(10)[3:]
+        broker.wait_for(lambda: parked_fetches(broker, 10) == 2)
+        fill(broker, "events", [b"new"])  # answers the old question too
+        assert values(take(consumer, 1)) == [b"new"]
+        assert consumer.poll(0.05) == []
+        assert consumer.position(EVENTS) == 11
+
+
+def test_many_seeks_leave_a_bounded_number_of_fetches_behind(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(10))
+    with Consumer(broker.endpoint, fetch_wait_ms_max=200) as consumer:
+        consumer.assign([EVENTS])
+        for _ in range(30):
+            consumer.seek(EVENTS, 10)
+            consumer.end_offsets(EVENTS)  # a round trip, so that each seek was seen
+        assert parked_fetches(broker, 10) <= FETCHES_OUTDATED_MAX + 1
+        consumer.seek(EVENTS, 8)
+        assert values(take(consumer, 2)) == numbered(10)[8:]
+
+
+def test_close_ends_at_once_though_its_last_requests_make_new_ones() -> None:
+    with FakeBroker({"events": 1}, direct=True) as broker:
+        fill(broker, "events", numbered(10))
+        consumer = Consumer(broker.endpoint, fetch_wait_ms_max=60_000)
+        consumer.assign([EVENTS])
+        take(consumer, 10)
+        broker.wait_for(lambda: parked_fetches(broker, 10) == 1)
+        network = consumer._session.network
+
+        def seek_and_stop() -> None:
+            # In one turn of the I/O thread: the fetch that waits ends while a newer one is due.
+            consumer._readers[EVENTS].seek(5)
+            network.stop_soon()
+
+        network.call(seek_and_stop)
+        consumer.close()
+        assert not network._thread.is_alive(), "a socket was left open"

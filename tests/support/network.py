@@ -78,12 +78,13 @@ class MemoryBroker:
             topic_id="id",
         )
 
-    def start(self, number: int) -> None:
-        """Start a partition's actor; the router learns of it with the next ``publish``."""
+    def start(self, number: int) -> Log:
+        """Start a partition's actor on the log that is returned; the next ``publish`` tells the router."""
         log = self.log(number)
         self._epochs[number] = log.leader_epoch
         address = partition_address(self._topic, number)
         self._endpoints[number] = self.network.host(address, lambda: PartitionActor(self._topic, number, log))
+        return log
 
     def lose_power(self, number: int, seed: int) -> None:
         """The partition's actor ends and its disk keeps only what was synced, and pieces of the rest."""

@@ -29,7 +29,7 @@ from odradek.protocol.messages import (
     Status,
     StatusReply,
 )
-from transport.control import ControlServer
+from transport.control import ControlServer, control_identity
 from transport.host import Host, HostOptions, Listener
 
 WAIT_MS = 10_000
@@ -297,7 +297,7 @@ def test_stop_waits_for_the_sync_that_is_out_and_still_beats(running: Running) -
 def test_beats_come_from_the_loop_with_name_and_incarnation(running: Running) -> None:
     beat = running.hear(ChildBeat, 2)[0]
     assert (beat.request.name, beat.request.incarnation) == (NAME, INCARNATION)
-    assert beat.sender.identity == b"router:0#3"
+    assert beat.sender.identity == control_identity(NAME, INCARNATION)
 
 
 def test_the_supervisor_tells_and_is_asked(running: Running) -> None:

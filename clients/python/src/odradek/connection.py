@@ -57,6 +57,8 @@ RECEIVES_PER_TURN_MAX: Final = 64
 SLEEP_S_MAX: Final = 30.0
 WAKES_MAX: Final = 64
 """More wake-ups than can be waiting: a caller sends one only while the thread sleeps."""
+FAREWELL_ROUNDS_MAX: Final = 4
+"""Refused requests are told so at the end; an owner that asks again and again is not waited for."""
 _MONITORED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
@@ -150,6 +152,10 @@ def _dealer(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     return socket
 
 
+def _closed() -> NetworkException:
+    return NetworkException("the client was closed before the answer came")
+
+
 def _silence(address: str, waited_s: float) -> str:
     return f"no broker answers at {address} (waited {waited_s:.3g} s); is it running?"
 
@@ -164,6 +170,7 @@ class Network:
         self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._sleeping = False
         self._stopping = False
+        self._closing = False
         self._ids = itertools.count(1)
         self._endpoints: dict[str, _Endpoint] = {}
         self._timers: list[tuple[float, int, Timer]] = []
@@ -250,8 +257,11 @@ class Network:
         connect_timeout_s: float,
     ) -> int:
         """Send a request; ``callback`` gets its Outcome in this thread. Returns the request's number."""
-        endpoint = self._endpoint(address)
         number = next(self._ids)
+        if self._closing:
+            self.call(callback, Outcome(error=_closed()))
+            return number
+        endpoint = self._endpoint(address)
         request.id = number
         pending = _Pending(request, endpoint, callback)
         endpoint.pending[number] = pending
@@ -267,6 +277,8 @@ class Network:
 
     def send_unanswered(self, address: str, request: Request, payload: Sequence[Frame]) -> bool:
         """Send a request that has no reply (acks 0); False while the peer is not there or is too slow."""
+        if self._closing:
+            return False
         endpoint = self._endpoint(address)
         request.id = None
         return self._write(endpoint, [encode(request, Encoding.MSGPACK), *payload])
@@ -465,15 +477,18 @@ class Network:
         endpoint.close()
 
     def _finish(self) -> None:
+        """End every request and close every socket: one that stayed open would hang ``term()``."""
         self._stopping = True
-        closed = NetworkException("the client was closed before the answer came")
         self._run_commands()
+        self._closing = True  # a request that ends makes its owner ask again, which is refused from here on
         for endpoint in list(self._endpoints.values()):
             for number, pending in list(endpoint.pending.items()):
-                self._end(pending, number, Outcome(error=closed, maybe_done=pending.sent))
+                self._end(pending, number, Outcome(error=_closed(), maybe_done=pending.sent))
             self._forget(endpoint)
+        for _ in range(FAREWELL_ROUNDS_MAX):
+            self._run_commands()
         if self.on_stop is not None:
-            self._run_guarded(self.on_stop, closed)
+            self._run_guarded(self.on_stop, _closed())
         self._context.term()
         with self._wake_lock:
             self._sleeping = False

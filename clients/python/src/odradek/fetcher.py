@@ -29,6 +29,8 @@ FETCH_BYTES_SHARE_MIN: Final = 64 * 1024
 """Many partitions share the prefetch bound; a single fetch still asks for this much."""
 FETCH_TIMEOUT_GRACE_S: Final = 5.0
 """A long poll is late when it takes this much longer than it may wait."""
+FETCHES_OUTDATED_MAX: Final = 4
+"""Long polls of one partition that a seek made pointless; beyond it a seek waits for one of them."""
 _NOTHING: Iterator[Any] = iter(())
 
 
@@ -63,6 +65,7 @@ class PartitionReader:
         "dropped",
         "error",
         "fetch_offset",
+        "fetches",
         "fetching",
         "generation",
         "high_watermark",
@@ -85,6 +88,7 @@ class PartitionReader:
         self.buffered_bytes = 0
         self.generation = 0
         self.fetching = False
+        self.fetches = 0
         self.retrying = False
         self.paused = False
         self.dropped = False
@@ -104,8 +108,9 @@ class PartitionReader:
         return self._opened is not None
 
     def seek(self, offset: int) -> None:
-        """Go on at ``offset``; what was fetched is forgotten."""
+        """Go on at ``offset``; what was fetched is forgotten, and what is being fetched will be."""
         self.generation += 1
+        self.fetching = False
         self.batches.clear()
         self.buffered_bytes = 0
         self.records = _NOTHING
@@ -190,6 +195,8 @@ class Fetcher:
     def _fetch(self, reader: PartitionReader) -> None:
         if reader.fetching or reader.retrying or reader.paused or reader.dropped or reader.error is not None:
             return
+        if reader.fetches > FETCHES_OUTDATED_MAX:
+            return  # the next one that ends asks anew
         if self._buffered_bytes() >= self._options.prefetch_bytes_max:
             self.stalled = True
             return
@@ -202,8 +209,11 @@ class Fetcher:
             max_wait_ms=int(self._options.fetch_wait_ms_max),
             format="batch",
         )
-        reader.fetching = True
-        generation = reader.generation
+        with self._changed:
+            generation = reader.generation
+            request.offset = reader.fetch_offset
+            reader.fetching = True
+        reader.fetches += 1
         self._session.submit_to_partition(
             *reader.key,
             request,
@@ -216,10 +226,11 @@ class Fetcher:
         return sum(reader.buffered_bytes for reader in self._readers.values())
 
     def _fetched(self, reader: PartitionReader, generation: int, outcome: Outcome) -> None:
-        reader.fetching = False
+        reader.fetches -= 1
         if reader.dropped:
             return
         if generation == reader.generation:
+            reader.fetching = False
             try:
                 if outcome.error is not None:
                     self._refused(reader, outcome.error, outcome.reply)

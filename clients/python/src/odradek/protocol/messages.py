@@ -26,6 +26,7 @@ FRAME_BYTES_MAX = 16 << 20
 RECORDS_PER_REQUEST_MAX = 100_000
 
 INT64_MAX = 2**63 - 1
+INT64_MIN = -(2**63)
 INT32_MAX = 2**31 - 1
 
 Scalar = str | int | float | bool | None
@@ -268,7 +269,7 @@ class Fetch(Request, tag="fetch"):
 
     topic: str
     partition: PartitionIndex
-    offset: Annotated[int, Meta(ge=-INT64_MAX, le=INT64_MAX)]
+    offset: Annotated[int, Meta(ge=INT64_MIN, le=INT64_MAX)]
     max_bytes: Annotated[int, Meta(ge=0, le=FETCH_BYTES_MAX)] = FETCH_BYTES_DEFAULT
     min_bytes: Annotated[int, Meta(ge=0, le=FETCH_BYTES_MAX)] = 1
     max_wait_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS_MAX)] = 500
