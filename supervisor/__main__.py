@@ -7,9 +7,13 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from supervisor.exits import BROKER_EXITS, Exit
 from supervisor.settings import SETTINGS, Setting, Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from supervisor.processes import ProcessStarter
 
 EXAMPLE = "example:\n  odradek supervisor --data ./odradek-data --port 5559\n"
 
@@ -72,12 +76,29 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _run(settings: Settings, ready_file: Path | None) -> int:
-    from supervisor.broker import StartRefused, run_broker  # noqa: PLC0415  # --help stays quick
+    from supervisor.processes import PlatformUnsupported, ProcessStarter  # noqa: PLC0415  # --help stays quick
+
+    try:
+        starter = ProcessStarter()
+    except PlatformUnsupported as error:
+        _complain(str(error))
+        return Exit.SETTINGS
+    # The fork server needs longer for its imports than this process for all that comes before the first
+    # child, so it begins first; it touches no file. Where the broker may not start, it ends at once.
+    starter.warm_up(partitions_max=settings.partitions_max)
+    try:
+        return _run_with(starter, settings, ready_file)
+    finally:
+        starter.close()
+
+
+def _run_with(starter: ProcessStarter, settings: Settings, ready_file: Path | None) -> int:
+    from supervisor.broker import StartRefused, run_broker  # noqa: PLC0415  # the fork server begins first
     from supervisor.logs import EventLog  # noqa: PLC0415
 
     log = EventLog("supervisor", settings.log_level, json=settings.log_json or not sys.stderr.isatty())
     try:
-        return run_broker(settings, ready_file, log)
+        return run_broker(settings, ready_file, log, starter)
     except StartRefused as refused:
         _complain(str(refused))
         return refused.exit_code

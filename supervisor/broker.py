@@ -1,7 +1,7 @@
 """One start of the broker: from settings to a supervisor that runs, and an exit code.
 
 Order: the lock of the data directory before anything is touched; the catalogue, which may refuse; the
-run directory, where former processes are ended; the ports; only then sockets and processes.
+run directory, where former processes are ended; the ports; only then sockets and children.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import errno
 import os
-import resource
 import secrets
 import socket
 import time
@@ -24,13 +23,11 @@ from supervisor.catalog import Catalog, CatalogDamaged, CatalogRules
 from supervisor.datadirectory import DataDirectory, DataDirectoryLocked, DataDirectoryUnusable
 from supervisor.exits import Exit
 from supervisor.logs import EventLog
-from supervisor.processes import PlatformUnsupported, ProcessStarter
+from supervisor.processes import ProcessStarter
 from supervisor.restarts import RestartPolicy
 from supervisor.rundirectory import RunDirectory, RunDirectoryUnusable, run_directory_path
 from supervisor.settings import Settings
 
-FILES_PER_PARTITION = 4
-"""Descriptors of the supervisor for one partition: its link, its pidfd and two pipes."""
 PRIVATE_UMASK = 0o077
 
 
@@ -50,13 +47,12 @@ def new_id() -> str:
             return text
 
 
-def run_broker(settings: Settings, ready_file: Path | None, log: EventLog) -> Exit:
+def run_broker(settings: Settings, ready_file: Path | None, log: EventLog, starter: ProcessStarter) -> Exit:
     """Runs until the broker has ended. Raises StartRefused where it cannot start."""
     with ExitStack() as stack, _refusals():
         os.umask(PRIVATE_UMASK)
         data = DataDirectory(settings.data)
         stack.callback(data.close)
-        starter = ProcessStarter()
         catalog = _load_catalog(data, log)
         strays = data.set_strays_aside(catalog)
         if strays:
@@ -68,9 +64,7 @@ def run_broker(settings: Settings, ready_file: Path | None, log: EventLog) -> Ex
         if orphans:
             log.write("warning", "processes of a former broker were ended", {"pids": orphans})
         _check_ports(settings)
-        _raise_file_limit(settings)
         setproctitle("odradek: supervisor")
-        starter.warm_up()
         return _supervise(settings, catalog, data, run, starter, ready_file, log, stack)
 
 
@@ -84,7 +78,7 @@ def _supervise(
     log: EventLog,
     stack: ExitStack,
 ) -> Exit:
-    # Imported while the fork server, which was just started, imports its own.
+    # Imported once nothing can refuse the start any more: a second start on one directory says so sooner.
     from supervisor.loop import Announcement, Supervisor  # noqa: PLC0415
     from supervisor.overseer import Overseer, OverseerOptions  # noqa: PLC0415
     from supervisor.specs import SpecWriter  # noqa: PLC0415
@@ -168,18 +162,6 @@ def _port_refusal(host: str, port: int, error: OSError) -> StartRefused:
     return StartRefused(Exit.SETTINGS, f"{host} port {port} cannot be listened on: {error.strerror}")
 
 
-def _raise_file_limit(settings: Settings) -> None:
-    """As many descriptors as the system allows; children inherit the limit.
-
-    An ipc listener that runs out of descriptors aborts its process.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or soft < hard:
-        wanted = settings.partitions_max * FILES_PER_PARTITION + 1_024
-        limit = max(soft, wanted) if hard == resource.RLIM_INFINITY else hard
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-
-
 @contextmanager
 def _refusals() -> Iterator[None]:
     """What keeps the broker from starting, each with its exit code."""
@@ -189,5 +171,3 @@ def _refusals() -> Iterator[None]:
         raise StartRefused(Exit.LOCKED, str(error)) from None
     except (DataDirectoryUnusable, CatalogDamaged, RunDirectoryUnusable) as error:
         raise StartRefused(Exit.DATA, str(error)) from None
-    except PlatformUnsupported as error:
-        raise StartRefused(Exit.SETTINGS, str(error)) from None

@@ -15,9 +15,7 @@ import threading
 import time
 import traceback
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import multiprocess
 from setproctitle import setproctitle
@@ -30,35 +28,12 @@ from partitions.files import OsFiles
 from partitions.log import Log
 from partitions.settings import LogSettings
 from supervisor.children import Role
+from supervisor.childspec import ChildSpec
 from supervisor.exits import Exit
 from supervisor.logs import EventLog
 from transport.host import ActorFailedError, Host, HostOptions, Listener
 
 PRIVATE_UMASK = 0o077
-
-
-@dataclass(frozen=True, slots=True)
-class ChildSpec:
-    """All that a child must know; plain data, because it travels to another process."""
-
-    name: str
-    role: Role
-    incarnation: int
-    control: str
-    listeners: tuple[tuple[str, str], ...]
-    beat_interval_s: float
-    log_level: str
-    log_json: bool
-    directory: str = ""
-    topic: str = ""
-    topic_id: str = ""
-    partition: int = 0
-    index: int = 0
-    config: dict[str, Any] = field(default_factory=dict)
-    server: str = ""
-    auto_create_topics: bool = True
-    default_partitions: int = 1
-    memory_bytes_max: int = 0
 
 
 def process_title(name: str) -> str:

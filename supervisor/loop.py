@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from odradek.protocol.messages import StatusReply
-from supervisor.child import run_child
+from supervisor.childspec import enter_child
 from supervisor.datadirectory import DataDirectory
 from supervisor.effects import (
     Effect,
@@ -211,7 +211,7 @@ class Supervisor:
         if order is None:
             return
         try:
-            process = self._starter.start(run_child, self._specs.write(order))
+            process = self._starter.start(enter_child, self._specs.write(order))
         except (OSError, EOFError) as error:
             self._overseer.spawn_failed(order.name, f"no process could be started: {error!r}", now_s)
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import struct
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from multiprocess import forkserver, resource_tracker
 from multiprocess.popen_forkserver import Popen
 
 PRELOAD = "supervisor.preload"
+FILES_PER_PARTITION = 4
+"""Descriptors of the supervisor for one partition: its link, its pidfd and two pipes."""
+FILES_BESIDES = 1_024
 _EXIT_CODE = struct.Struct("q")
 
 
@@ -91,9 +95,18 @@ class ProcessStarter:
         self._context = multiprocess.get_context("forkserver")
         self._context.set_forkserver_preload([PRELOAD])
 
-    def warm_up(self) -> None:
+    def warm_up(self, *, partitions_max: int) -> None:
         """Brings the fork server up without waiting for it; it imports while this process does too."""
+        _raise_file_limit(partitions_max)
         forkserver.ensure_running()
+
+    def close(self) -> None:
+        """Ends the fork server; its children end with this process, if they have not."""
+        server = forkserver._forkserver
+        if server._forkserver_pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(server._forkserver_pid, signal.SIGKILL)
+            server._stop()
 
     def start(self, target: Callable[[Any], None], spec: object) -> Process:
         """A process that runs ``target(spec)``. Raises OSError or EOFError where none could be forked.
@@ -102,6 +115,18 @@ class ProcessStarter:
         start and joins them all when the interpreter ends.
         """
         return Process(Popen(self._context.Process(target=target, args=(spec,))))
+
+
+def _raise_file_limit(partitions_max: int) -> None:
+    """As many descriptors as the system allows; every process inherits the limit.
+
+    An ipc listener that runs out of descriptors aborts its process.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        wanted = partitions_max * FILES_PER_PARTITION + FILES_BESIDES
+        limit = max(soft, wanted) if hard == resource.RLIM_INFINITY else hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _do_without_resource_tracker() -> None:

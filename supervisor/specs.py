@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.messages import COORDINATOR
-from supervisor.child import ChildSpec
 from supervisor.children import Role
+from supervisor.childspec import ChildSpec
 from supervisor.datadirectory import partition_directory_name
 from supervisor.effects import SpawnOrder
 from supervisor.rundirectory import RunDirectory

@@ -1,0 +1,42 @@
+"""What travels from the supervisor to a process that it starts: plain data, and where to begin.
+
+It stands apart from ``child.py`` so that the supervisor need not load what only its children use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor.children import Role
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """All that a child must know; plain data, because it travels to another process."""
+
+    name: str
+    role: Role
+    incarnation: int
+    control: str
+    listeners: tuple[tuple[str, str], ...]
+    beat_interval_s: float
+    log_level: str
+    log_json: bool
+    directory: str = ""
+    topic: str = ""
+    topic_id: str = ""
+    partition: int = 0
+    index: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+    server: str = ""
+    auto_create_topics: bool = True
+    default_partitions: int = 1
+    memory_bytes_max: int = 0
+
+
+def enter_child(spec: ChildSpec) -> None:
+    """The first call in a new process; the fork server has the module that it imports loaded already."""
+    from supervisor.child import run_child  # noqa: PLC0415  # the supervisor itself does without
+
+    run_child(spec)
