@@ -33,7 +33,7 @@ def copy_aside(files: Files, descriptor: int, position: int, size: int, target: 
         files.truncate(copy, 0)
         for start in range(0, size, COPY_BYTES):
             content = files.pread(descriptor, min(COPY_BYTES, size - start), position + start)
-            write_all(files, copy, [content], start)
+            write_all(files, copy, [content], start, len(content))
         files.fdatasync(copy)
     finally:
         files.close(copy)

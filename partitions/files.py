@@ -130,16 +130,18 @@ SPACE_ERRORS = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
 """The disk, the file or the quota is full: nothing is broken, later writes may succeed."""
 
 
-def write_all(files: Files, descriptor: int, buffers: list[Buffer], position: int) -> None:
-    """Writes all ``buffers`` one behind the other from ``position`` on.
+def write_all(files: Files, descriptor: int, buffers: list[Buffer], position: int, size: int) -> None:
+    """Writes all ``buffers``, ``size`` bytes together, one behind the other from ``position`` on.
 
     A short write goes on with the rest: what stopped it shows as the OSError of the next call.
     """
-    first, count = 0, len(buffers)
+    first, count, end = 0, len(buffers), position + size
     while first < count:
         group = buffers[first : first + IOV_MAX] if count > IOV_MAX else buffers
         written = files.pwritev(descriptor, group, position)
         position += written
+        if position == end:
+            return
         if written == 0:
             raise OSError(errno.ENOSPC, "the disk took none of the bytes")
         consumed, rest = _consume(group, written)
@@ -163,7 +165,7 @@ def replace_file(files: Files, path: Path, content: bytes) -> None:
     descriptor = files.open(temporary, create=True)
     try:
         files.truncate(descriptor, 0)
-        write_all(files, descriptor, [content], 0)
+        write_all(files, descriptor, [content], 0, len(content))
         files.fdatasync(descriptor)
     finally:
         files.close(descriptor)

@@ -264,8 +264,8 @@ class Log:
         last_offset = base_offset + header.last_offset_delta
         group = self._group_for(size, last_offset, wall_ms)
         group.segment.stage(header, base_offset, wall_ms, settings.index_interval_bytes)
-        group.buffers.append(placed_prefix(header, base_offset, self._leader_epoch))
-        group.buffers.append(memoryview(batch)[PLACED_BYTES:])
+        prefix = placed_prefix(header, base_offset, self._leader_epoch)
+        group.buffers += (prefix, memoryview(batch)[PLACED_BYTES:])
         if idempotent:
             self._producers.record(header, base_offset, wall_ms)
         self._end_offset = last_offset + 1
@@ -273,13 +273,13 @@ class Log:
 
     def _group_for(self, size: int, last_offset: int, wall_ms: int) -> _Group:
         """The group that takes a batch of ``size`` bytes, in a new segment where the last is full or old."""
-        segment = self._segments[-1]
+        segment, settings = self._segments[-1], self._settings
         if self._mark is None:
             self._mark = len(self._segments), segment.mark()
         if segment.size > 0 and (
-            segment.size + size > self._settings.segment_bytes
+            segment.size + size > settings.segment_bytes
             or last_offset - segment.base_offset > RELATIVE_OFFSET_MAX
-            or wall_ms - segment.created_ms > self._settings.segment_ms
+            or wall_ms - segment.created_ms > settings.segment_ms
         ):
             segment = Segment(self._directory, self._end_offset, self._files, self._open_files)
             self._segments.append(segment)
@@ -326,7 +326,9 @@ class Log:
             self._new_names = self._checkpoint_due = True
         if self._settings.preallocate:
             segment.allocate_ahead(self._settings.segment_bytes)
-        write_all(self._files, segment.open_writer(), group.buffers, group.position)
+        write_all(
+            self._files, segment.open_writer(), group.buffers, group.position, segment.size - group.position
+        )
 
     def _note_unsynced(self, segment: Segment) -> None:
         if segment not in self._unsynced:

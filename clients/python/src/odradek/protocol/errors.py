@@ -181,6 +181,20 @@ class InvalidTopic(OdradekError):
     name = "INVALID_TOPIC_EXCEPTION"
 
 
+class IllegalGeneration(OdradekError):
+    """The generation is not the group's; join it again."""
+
+    code = 22
+    name = "ILLEGAL_GENERATION"
+
+
+class InconsistentGroupProtocol(OdradekError):
+    """The member's protocol is not one that the group speaks."""
+
+    code = 23
+    name = "INCONSISTENT_GROUP_PROTOCOL"
+
+
 class InvalidGroupId(OdradekError):
     """The group name is not allowed."""
 
@@ -193,6 +207,13 @@ class UnknownMemberId(OdradekError):
 
     code = 25
     name = "UNKNOWN_MEMBER_ID"
+
+
+class RebalanceInProgress(OdradekError):
+    """The group is rebalancing; join it again."""
+
+    code = 27
+    name = "REBALANCE_IN_PROGRESS"
 
 
 class ClusterAuthorizationFailed(OdradekError):
@@ -294,11 +315,25 @@ class UnsupportedCompressionType(OdradekError):
     name = "UNSUPPORTED_COMPRESSION_TYPE"
 
 
+class MemberIdRequired(OdradekError):
+    """Join once more with the member id that this reply gives."""
+
+    code = 79
+    name = "MEMBER_ID_REQUIRED"
+
+
 class GroupMaxSizeReached(OdradekError):
     """The group is full."""
 
     code = 81
     name = "GROUP_MAX_SIZE_REACHED"
+
+
+class FencedInstanceId(OdradekError):
+    """Another member has taken over this instance id; end this one."""
+
+    code = 82
+    name = "FENCED_INSTANCE_ID"
 
 
 class InvalidRecord(OdradekError):
@@ -342,6 +377,13 @@ class StaleMemberEpoch(OdradekError):
 
     code = 113
     name = "STALE_MEMBER_EPOCH"
+
+
+class InvalidRegularExpression(OdradekError):
+    """The pattern of topics is not one that the coordinator takes."""
+
+    code = 128
+    name = "INVALID_REGULAR_EXPRESSION"
 
 
 ERRORS: dict[int, type[OdradekError]] = {

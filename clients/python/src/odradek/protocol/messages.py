@@ -336,6 +336,13 @@ class GroupHeartbeat(Request, tag="group_heartbeat"):
     member_id: Annotated[str | None, Meta(description="null the first time.")] = None
     member_epoch: Annotated[int, Meta(ge=-2, le=INT32_MAX, description="0 joins, -1 leaves.")] = 0
     topics: Annotated[list[str] | None, Meta(description="Subscription; null: unchanged.")] = None
+    topic_pattern: Annotated[
+        str | None,
+        Meta(
+            description="Also subscribes to every topic whose whole name matches this regular expression "
+            '(at most 256 characters; docs/groups.md has its syntax); null: unchanged, "": none any more.'
+        ),
+    ] = None
     assignor: Annotated[str | None, Meta(description="null: the group's.")] = None
     instance_id: Annotated[str | None, Meta(description="Names a static member.")] = None
     rebalance_timeout_ms: RebalanceTimeoutMs | None = None
@@ -428,6 +435,7 @@ class GroupMember(msgspec.Struct, kw_only=True):
     client_id: str | None = None
     instance_id: str | None = None
     topics: list[str] = []
+    topic_pattern: Annotated[str | None, Meta(description="null: it subscribes to none.")] = None
     assignment: list[TopicPartitions] = []
 
 
