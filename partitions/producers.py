@@ -58,14 +58,17 @@ class Producers:
     def configure(self, ids_max: int, expiry_ms: int) -> None:
         self._ids_max, self._expiry_ms = ids_max, expiry_ms
 
-    def check(self, header: BatchHeader, *, state_may_be_gone: bool) -> ProducerBatch | None:
+    def check(self, header: BatchHeader) -> ProducerBatch | None:
         """The earlier append that ``header`` repeats; None for a batch that may be appended.
+
+        An unknown producer begins at sequence 0, always: were a later one taken, the batch before it might
+        have been lost. Deleting records from the start forgets no producer, so none is unknown for that.
 
         Raises InvalidProducerEpoch, UnknownProducerId or OutOfOrderSequenceNumber.
         """
         state = self._states.get(header.producer_id)
         if state is None:
-            if header.base_sequence != 0 and not state_may_be_gone:
+            if header.base_sequence != 0:
                 raise UnknownProducerId(
                     f"producer {header.producer_id} is unknown here and sends sequence "
                     f"{header.base_sequence}; "

@@ -14,7 +14,7 @@ from tests.support.simdisk import SimDisk
 DIRECTORY = Path("/data/events-0")
 TOPIC_ID = "Zr5Vq0gSQjWbHn1aT7b3Yg"
 NOW_MS = 1_700_000_000_000
-SMALL = LogSettings(segment_bytes=2048, index_interval_bytes=128, checkpoint_bytes=1500)
+SMALL = LogSettings(segment_bytes=2048, index_interval_bytes=128, checkpoint_bytes=12_000)
 PLACED = 16
 
 

@@ -272,7 +272,7 @@ def test_without_reserved_space_the_log_goes_on() -> None:
 
 
 def test_restart_reads_only_the_tail() -> None:
-    settings = LogSettings(segment_bytes=200_000, checkpoint_bytes=20_000)
+    settings = LogSettings(segment_bytes=200_000, checkpoint_bytes=40_000)
     disk = SimDisk()
     log = open_log(disk, settings)
     for _ in range(600):

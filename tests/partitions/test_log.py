@@ -320,8 +320,10 @@ def test_producers() -> None:
         append(log, idempotent(7, 14))
     sync(log)
     log.advance_start(1)
-    append(log, idempotent(8, 5))
-    assert log.end_offset == 16
+    with pytest.raises(UnknownProducerId):
+        append(log, idempotent(8, 5))
+    append(log, idempotent(8, 0), idempotent(8, 1))
+    assert log.end_offset == 17
 
 
 def test_sequences_wrap() -> None:
