@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from actors.assignment import ASSIGNOR_DEFAULT, NO_PARTITIONS, PartitionSet, TopicPartition
+from actors.group_states import GroupPicture, GroupState
 from actors.ledger import GroupHead, MemberProfile
 from actors.members import NEW_STANDING, MemberState, Standing
 from odradek.protocol.errors import UnknownServerError
@@ -40,6 +41,8 @@ class Group:
     members: dict[str, Member] = field(default_factory=dict)
     owners: dict[TopicPartition, str] = field(default_factory=dict)
     """Partition -> the one member that holds it."""
+    settled: int = 0
+    """How many members are settled: counted on the way, so that a heartbeat need not look at all."""
 
     def profile(self, member_id: str) -> MemberProfile:
         """The profile of a member that is known to be one."""
@@ -48,17 +51,21 @@ class Group:
             raise UnknownServerError(f"member {member_id} of group {self.name!r} has no profile in the log")
         return profile
 
-    def state(self) -> str:
-        """Kafka's word for the state of the group as a whole."""
-        if not self.members:
-            return "Empty"
-        if self.head.epoch != self.head.target_epoch:
-            return "Assigning"
-        return "Stable" if all(self.is_settled(member_id) for member_id in self.members) else "Reconciling"
+    def picture(self) -> GroupPicture:
+        """What the state of the group as a whole follows from, and the state itself."""
+        return GroupPicture(self.head.epoch, self.head.target_epoch, len(self.members), self.settled)
+
+    @property
+    def state(self) -> GroupState:
+        """Where the group as a whole stands."""
+        return self.picture().state
 
     def is_settled(self, member_id: str) -> bool:
         """Whether the member has all that it shall have, and knows the group's epoch."""
-        standing = self.members[member_id].standing
+        return self._counts(self.members[member_id])
+
+    def _counts(self, member: Member) -> bool:
+        standing = member.standing
         return standing.state is MemberState.STABLE and standing.epoch == self.head.epoch
 
     def with_instance(self, instance_id: str) -> str | None:
@@ -72,6 +79,8 @@ class Group:
         """Apply one entry; what stood there before. So do the three that follow."""
         before = self.head
         self.head = head if head is not None else NEW_HEAD
+        if self.head.epoch != before.epoch:
+            self.settled = sum(map(self._counts, self.members.values()))
         return before
 
     def replay_profile(self, member_id: str, profile: MemberProfile | None) -> MemberProfile | None:
@@ -106,6 +115,7 @@ class Group:
                 )
 
     def _put(self, member_id: str, member: Member) -> None:
+        self.settled += self._counts(member) - self._counts(self.members.get(member_id, _NOBODY))
         if member == _NOBODY:
             self.members.pop(member_id, None)
         else:

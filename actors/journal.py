@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from actors.actor import Moment, Synced
+from actors.compaction import Compaction, LiveState
 from actors.effects import Effect, Fail, Log, Reply, Sender, Sync, SyncTicket
 from actors.ledger import Entry, Value, decode_entry, encode_entry
 from odradek.protocol.batch import BatchHeader, Buffer, check_batch, iterate_headers
@@ -44,6 +45,9 @@ class CoordinatorLog(Protocol):
     @property
     def durable_offset(self) -> int: ...
 
+    @property
+    def end_offset(self) -> int: ...
+
     def append(self, batch: Buffer, header: BatchHeader, wall_ms: int) -> Any: ...
 
     def write(self) -> None: ...
@@ -53,6 +57,8 @@ class CoordinatorLog(Protocol):
     def sync_done(self, ticket: Any, error: OSError | None) -> None: ...
 
     def read(self, offset: int, max_bytes: int) -> Buffer: ...
+
+    def advance_start(self, offset: int) -> int: ...
 
 
 class _Held(NamedTuple):
@@ -72,15 +78,20 @@ class _Round:
     held: list[_Held] = field(default_factory=list)
 
 
+class JournaledState(LiveState, Protocol):
+    """The state that the log stands for."""
+
+    def replay(self, entry: Entry) -> Value | None:
+        """Apply one entry, live and in recovery; the value that it replaced."""
+
+
 class Journal:
-    """The coordinator's log, and everything that waits for it.
+    """The coordinator's log, and everything that waits for it."""
 
-    ``replay`` applies one entry, live and in recovery, and returns the value it replaced.
-    """
-
-    def __init__(self, log: CoordinatorLog, replay: Callable[[Entry], Value | None]) -> None:
+    def __init__(self, log: CoordinatorLog, state: JournaledState) -> None:
         self._log = log
-        self._replay = replay
+        self._replay = state.replay
+        self._compaction = Compaction(state, log.advance_start)
         self._gathering = _Round()
         self._in_flight: _Round | None = None
         self._ticket: SyncTicket | None = None
@@ -99,9 +110,11 @@ class Journal:
         offset, count = self._log.start_offset, 0
         while offset < self._log.durable_offset:
             batches = self._log.read(offset, READ_BYTES)
+            before = count
             for record in decode_batches(batches, offset):
                 self._replay(decode_entry(record.key, record.value))
                 count += 1
+            self._compaction.note(len(batches), count - before)
             last = max((header.next_offset for _, header in iterate_headers(batches)), default=offset)
             if last <= offset:
                 raise KafkaStorageError(f"the coordinator's log ends at {offset}, before its durable end")
@@ -167,7 +180,14 @@ class Journal:
 
     def settle(self, now: Moment) -> Sequence[Effect]:
         """Write what gathered, unless a round is still on its way to the disk."""
-        if self._in_flight is not None or not self._gathering.records:
+        if self._in_flight is not None:
+            return []
+        if self._broken is None:
+            self._gathering.records += self._compaction.next_piece(self._log.end_offset)
+        return self._write_round(now)
+
+    def _write_round(self, now: Moment) -> Sequence[Effect]:
+        if not self._gathering.records:
             return []
         try:
             ticket = self._write(now.wall_ms)
@@ -205,7 +225,7 @@ class Journal:
             return self._fail(
                 CoordinatorNotAvailable("the coordinator is stopping; whether this took effect is unknown")
             )
-        effects = self.settle(now)
+        effects = self._write_round(now)
         if self._ticket is None:
             return effects
         ticket, error = self._ticket, None
@@ -219,14 +239,17 @@ class Journal:
         """Everything that gathered goes to the log. Raises KafkaStorageError, and nothing is there."""
         if self._broken is not None:
             raise self._broken
+        size_bytes = 0
         try:
             for batch in _batches(self._gathering.records, wall_ms):
                 self._log.append(batch, check_batch(batch), wall_ms)
+                size_bytes += len(batch)
         except OdradekError as error:
             # Batches before this one may be staged in the log and cannot be taken back one by one.
             self._broken = KafkaStorageError(f"the coordinator's log took no more batches: {error}")
             raise self._broken from error
         self._log.write()
+        self._compaction.note(size_bytes, len(self._gathering.records))
         try:
             return self._log.sync_begin()
         except KafkaStorageError as error:
@@ -235,12 +258,31 @@ class Journal:
 
     def _release(self) -> Sequence[Effect]:
         round_, self._in_flight, self._ticket = self._in_flight, None, None
-        return [Reply(held.to, held.reply) for held in round_.held] if round_ is not None else []
+        replies = [Reply(held.to, held.reply) for held in round_.held] if round_ is not None else []
+        return [*replies, *self._compact()]
+
+    def _compact(self) -> Sequence[Effect]:
+        """Where a whole snapshot is durable, what lies before it goes."""
+        before_bytes = self._compaction.log_bytes
+        try:
+            start_offset = self._compaction.synced()
+        except OdradekError as error:
+            self._compaction.give_up()
+            return [Log("coordinator_log_not_compacted", {"error": str(error)})]
+        if start_offset is None:
+            return []
+        fields: dict[str, object] = {
+            "start_offset": start_offset,
+            "bytes_before": before_bytes,
+            "bytes": self._compaction.log_bytes,
+        }
+        return [Log("coordinator_log_compacted", fields)]
 
     def _fail(self, error: OdradekError) -> Sequence[Effect]:
         """Undo all that is not durable, the latest first, and answer everybody."""
         rounds = [round_ for round_ in (self._in_flight, self._gathering) if round_ is not None]
         self._in_flight, self._ticket, self._gathering = None, None, _Round()
+        self._compaction.give_up()
         for round_ in reversed(rounds):
             self._undo(round_.undo)
         fields: dict[str, object] = {

@@ -14,6 +14,7 @@ The last entry of a key counts, so that applying one twice is as good as once.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -66,17 +67,29 @@ class CommittedOffset(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
     metadata: str | None = None
 
 
-class GroupHead(msgspec.Struct, frozen=True):
+class GroupType(enum.StrEnum):
+    """Which protocol a group speaks; never both at once. The empty one takes the first joiner's."""
+
+    CONSUMER = "consumer"
+    """KIP-848: the coordinator assigns."""
+    CLASSIC = "classic"
+    """JoinGroup and SyncGroup: a member, the leader, assigns."""
+
+
+class GroupHead(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a group is beside its members.
 
     ``epoch`` rises with every change that calls for a new target, ``target_epoch`` is that of the
     target there is. ``partitions`` are the counts of the subscribed topics that the epoch knows of.
+    ``empty_since_ms`` is when the last member left, in ms since 1970; 0 while there are members.
     """
 
     epoch: int
     target_epoch: int
     assignor: str
     partitions: dict[str, int]
+    empty_since_ms: int = 0
+    type: GroupType = GroupType.CONSUMER
 
 
 class MemberProfile(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -87,6 +100,7 @@ class MemberProfile(msgspec.Struct, frozen=True, omit_defaults=True):
     assignor: str | None = None
     instance_id: str | None = None
     client_id: str | None = None
+    topic_pattern: str | None = None
 
 
 class ProducerIdBlock(msgspec.Struct, frozen=True):

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from actors.assignment import NO_PARTITIONS, PartitionSet, TopicPartition
-from odradek.protocol.errors import FencedMemberEpoch, UnknownServerError
+from actors.transitions import look_up
+from odradek.protocol.errors import FencedMemberEpoch
 
 EPOCH_JOIN = 0
 EPOCH_LEAVE = -1
@@ -45,10 +46,6 @@ class Step(enum.Enum):
     PAUSE = "pause"  # a static member left for a while
     RETURN = "return"  # a static member is back
     EXPEL = "expel"  # it left, or its time was up
-
-
-class InvalidTransition(UnknownServerError):
-    """A step that the table does not know: a fault of the broker, never of a client."""
 
 
 TRANSITIONS: dict[tuple[MemberState, Step], MemberState] = {
@@ -80,10 +77,7 @@ TRANSITIONS: dict[tuple[MemberState, Step], MemberState] = {
 
 def next_state(state: MemberState, step: Step) -> MemberState:
     """The state after a step. Raises InvalidTransition, naming both, where the table has no entry."""
-    try:
-        return TRANSITIONS[state, step]
-    except KeyError:
-        raise InvalidTransition(f"a member that is {state.value!r} cannot {step.value!r}") from None
+    return look_up("a member", TRANSITIONS, state, step)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,22 @@ is its ``epoch`` comes after the targets.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
 
 import msgspec
 
 from actors.assignment import ASSIGNOR_DEFAULT, ASSIGNORS, PartitionSet, check_assignor
 from actors.groups import Group, Member
-from actors.ledger import Entry, GroupHead, GroupKey, MemberKey, MemberProfile, StandingKey, TargetKey
+from actors.ledger import (
+    Entry,
+    GroupHead,
+    GroupKey,
+    GroupType,
+    MemberKey,
+    MemberProfile,
+    StandingKey,
+    TargetKey,
+)
 from actors.members import (
     EPOCH_JOIN,
     MemberState,
@@ -26,10 +36,13 @@ from actors.members import (
     pause,
     resume,
 )
-from actors.topics import Topics
+from actors.patterns import compile_pattern
+from actors.topics import TopicTable
 from odradek.protocol.errors import (
     GroupMaxSizeReached,
+    InconsistentGroupProtocol,
     InvalidRequest,
+    PolicyViolation,
     UnknownMemberId,
     UnreleasedInstanceId,
 )
@@ -38,6 +51,8 @@ from odradek.protocol.names import check_topic_name
 
 MEMBERS_PER_GROUP_MAX = 1000
 TOPICS_PER_MEMBER_MAX = 1000
+PATTERNS_PER_GROUP_MAX = 100
+"""Different ones; any number of members may share one."""
 NAME_BYTES_MAX = 255
 """Of member ids, instance ids and client ids."""
 REBALANCE_TIMEOUT_MS_DEFAULT = 300_000
@@ -69,7 +84,8 @@ def admit(group: Group, member_id: str, heartbeat: GroupHeartbeat, owned: Partit
     """A heartbeat with epoch 0 or more: the member joins, joins again, or stays.
 
     Raises UnknownMemberId, FencedMemberEpoch, UnreleasedInstanceId, GroupMaxSizeReached,
-    UnsupportedAssignor, InvalidTopic, InvalidRequest.
+    UnsupportedAssignor, InvalidTopic, InvalidRegularExpression, InconsistentGroupProtocol,
+    PolicyViolation, InvalidRequest.
     """
     if heartbeat.member_epoch == EPOCH_JOIN:
         return _join(group, member_id, heartbeat, owned)
@@ -99,11 +115,19 @@ def _enter(group: Group, member_id: str, heartbeat: GroupHeartbeat) -> list[Entr
     """A member that the group has never seen."""
     if len(group.members) >= MEMBERS_PER_GROUP_MAX:
         raise GroupMaxSizeReached(f"group {group.name!r} has {MEMBERS_PER_GROUP_MAX} members already")
-    if heartbeat.topics is None:
+    if group.members and group.head.type is not GroupType.CONSUMER:
+        raise InconsistentGroupProtocol(
+            f"group {group.name!r} has members that speak the {group.head.type.value} protocol; "
+            "it changes over when they have left"
+        )
+    if heartbeat.topics is None and not heartbeat.topic_pattern:
         raise InvalidRequest("a member that joins says which topics it subscribes to")
-    profile = _profile(heartbeat, None)
+    profile = _profile(group, heartbeat, None)
     # The head comes first: it is what makes a new group one, and what unmakes it when this is undone.
-    return [_bumped(group), Entry(MemberKey(group.name, member_id), profile)]
+    head = msgspec.structs.replace(
+        group.head, epoch=group.head.epoch + 1, empty_since_ms=0, type=GroupType.CONSUMER
+    )
+    return [Entry(GroupKey(group.name), head), Entry(MemberKey(group.name, member_id), profile)]
 
 
 def _replace_twin(group: Group, twin_id: str, member_id: str, heartbeat: GroupHeartbeat) -> list[Entry]:
@@ -115,7 +139,7 @@ def _replace_twin(group: Group, twin_id: str, member_id: str, heartbeat: GroupHe
             "over once that has left (epoch -2) or its session has ended"
         )
     before = group.profile(twin_id)
-    profile = _profile(heartbeat, before)
+    profile = _profile(group, heartbeat, before)
     entries = [
         *_tombstones(group, twin_id),
         Entry(MemberKey(group.name, member_id), profile),
@@ -132,14 +156,14 @@ def _update(group: Group, member_id: str, heartbeat: GroupHeartbeat) -> list[Ent
             f"member {member_id} joined as instance {before.instance_id!r}, it cannot become "
             f"{heartbeat.instance_id!r}"
         )
-    profile = _profile(heartbeat, before)
+    profile = _profile(group, heartbeat, before)
     if profile == before:
         return []
     entry = Entry(MemberKey(group.name, member_id), profile)
     return [entry, _bumped(group)] if _wants_new_target(before, profile) else [entry]
 
 
-def _profile(heartbeat: GroupHeartbeat, before: MemberProfile | None) -> MemberProfile:
+def _profile(group: Group, heartbeat: GroupHeartbeat, before: MemberProfile | None) -> MemberProfile:
     """What the member says of itself; what it does not say stays as it was."""
     if heartbeat.rebalance_timeout_ms == 0:
         raise InvalidRequest("rebalance_timeout_ms is at least 1: no member can let go in no time")
@@ -150,6 +174,7 @@ def _profile(heartbeat: GroupHeartbeat, before: MemberProfile | None) -> MemberP
         assignor=known.assignor if heartbeat.assignor is None else check_assignor(heartbeat.assignor),
         instance_id=_checked(heartbeat.instance_id, "instance_id") or known.instance_id,
         client_id=_checked(heartbeat.client_id, "client_id") or known.client_id,
+        topic_pattern=_check_pattern(group, heartbeat.topic_pattern, known.topic_pattern),
     )
 
 
@@ -169,8 +194,24 @@ def _check_topics(topics: list[str]) -> tuple[str, ...]:
     return tuple(sorted({check_topic_name(topic) for topic in topics}))
 
 
+def _check_pattern(group: Group, pattern: str | None, known: str | None) -> str | None:
+    if pattern is None or pattern == known:
+        return known
+    if pattern == "":
+        return None
+    compile_pattern(pattern)
+    others = {group.profile(member_id).topic_pattern for member_id in group.members} - {None, pattern}
+    if len(others) >= PATTERNS_PER_GROUP_MAX:
+        raise PolicyViolation(f"group {group.name!r} has {PATTERNS_PER_GROUP_MAX} different patterns already")
+    return pattern
+
+
 def _wants_new_target(before: MemberProfile, after: MemberProfile) -> bool:
-    return before.topics != after.topics or before.assignor != after.assignor
+    return (before.topics, before.topic_pattern, before.assignor) != (
+        after.topics,
+        after.topic_pattern,
+        after.assignor,
+    )
 
 
 def _bumped(group: Group) -> Entry:
@@ -178,10 +219,12 @@ def _bumped(group: Group) -> Entry:
     return Entry(GroupKey(group.name), head)
 
 
-def leave(group: Group, member_id: str) -> list[Entry]:
+def leave(group: Group, member_id: str, wall_ms: int) -> list[Entry]:
     """A member is gone, of its own will or not; what it held is free. Raises UnknownMemberId."""
     next_state(find_member(group, member_id).standing.state, Step.EXPEL)
-    return [*_tombstones(group, member_id), _bumped(group)]
+    empty_since_ms = wall_ms if len(group.members) == 1 else 0
+    head = msgspec.structs.replace(group.head, epoch=group.head.epoch + 1, empty_since_ms=empty_since_ms)
+    return [*_tombstones(group, member_id), Entry(GroupKey(group.name), head)]
 
 
 def _tombstones(group: Group, member_id: str) -> list[Entry]:
@@ -200,10 +243,13 @@ def leave_for_a_while(group: Group, member_id: str) -> list[Entry]:
     return _standing_entry(group, member_id, pause(member.standing))
 
 
-def refresh(group: Group, topics: Topics) -> list[Entry]:
-    """A new target for everybody, where members, subscriptions or partition counts call for one."""
+def refresh(group: Group, table: TopicTable) -> list[Entry]:
+    """A new target for everybody, where members, subscriptions or topics call for one."""
     head = group.head
-    counts = _partition_counts(group, topics)
+    subscriptions = {
+        member_id: _subscription(group.profile(member_id), table) for member_id in group.members
+    }
+    counts = _partition_counts(subscriptions, table)
     if counts != head.partitions:
         # An epoch that has no target yet may as well be the one that knows of the new counts.
         epoch = max(head.epoch, head.target_epoch + 1)
@@ -215,14 +261,21 @@ def refresh(group: Group, topics: Topics) -> list[Entry]:
     finished = msgspec.structs.replace(started, target_epoch=head.epoch)
     return [
         Entry(GroupKey(group.name), started),
-        *_new_targets(group, finished),
+        *_new_targets(group, subscriptions, finished),
         Entry(GroupKey(group.name), finished),
     ]
 
 
-def _partition_counts(group: Group, topics: Topics) -> dict[str, int]:
-    subscribed = {topic for member_id in group.members for topic in group.profile(member_id).topics}
-    return {name: topics[name].partitions for name in sorted(subscribed) if name in topics}
+def _subscription(profile: MemberProfile, table: TopicTable) -> Collection[str]:
+    """The topics that a member names, and those that its pattern matches now."""
+    if profile.topic_pattern is None:
+        return profile.topics
+    return table.matching(profile.topic_pattern).union(profile.topics)
+
+
+def _partition_counts(subscriptions: Mapping[str, Collection[str]], table: TopicTable) -> dict[str, int]:
+    subscribed = set().union(*subscriptions.values())
+    return {name: table.topics[name].partitions for name in sorted(subscribed) if name in table.topics}
 
 
 def _chosen_assignor(group: Group) -> str:
@@ -233,9 +286,11 @@ def _chosen_assignor(group: Group) -> str:
     return min(votes, key=lambda name: (-votes[name], name), default=ASSIGNOR_DEFAULT)
 
 
-def _new_targets(group: Group, head: GroupHead) -> list[Entry]:
+def _new_targets(
+    group: Group, subscriptions: Mapping[str, Collection[str]], head: GroupHead
+) -> list[Entry]:
     targets = ASSIGNORS[head.assignor](
-        {member_id: group.profile(member_id).topics for member_id in group.members},
+        subscriptions,
         head.partitions,
         {member_id: member.target for member_id, member in group.members.items()},
     )

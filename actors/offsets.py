@@ -57,6 +57,12 @@ class Offsets:
         """One group's offsets; empty for a group that has none."""
         return self._groups.get(group, _NONE)
 
+    def keys_for_a_while(self) -> Iterator[OffsetKey]:
+        """Every key that was there when its group's turn came; the offsets may change meanwhile."""
+        for group in list(self._groups):
+            for topic, partition in list(self._groups.get(group, _NONE)):
+                yield OffsetKey(group, topic, partition)
+
     def all_keys(self) -> Iterator[tuple[OffsetKey, CommittedOffset]]:
         """Every offset there is."""
         for group, offsets in self._groups.items():

@@ -17,7 +17,6 @@ Counted repetition, look-around, references and flags are not in it.
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,8 +24,8 @@ from odradek.protocol.errors import InvalidRegularExpression
 
 PATTERN_CHARACTERS_MAX = 256
 NESTING_MAX = 32
-BUILD_STEPS_MAX = 50_000
-"""About a hundredth of a second; sensible patterns need a few hundred."""
+BUILD_STEPS_MAX = 100_000
+"""About a hundredth of a second; sensible patterns need a few thousand."""
 COMPILED_KEPT_MAX = 1024
 
 NAME_CHARACTERS = string.ascii_letters + string.digits + "._-"
@@ -39,6 +38,7 @@ _CLASSES = {
     "w": frozenset(string.ascii_letters + string.digits + "_"),
     "W": frozenset(".-"),
 }
+_REPEATS = ("*", "+", "?")
 _META = frozenset("\\.[]()|*+?^${}")
 
 
@@ -94,7 +94,7 @@ class _Automaton(NamedTuple):
     follow: list[set[int]]
     start_anchors: set[int]
     end_anchors: set[int]
-    whole: _Part
+    last: frozenset[int]
 
 
 class _Parser:
@@ -114,9 +114,7 @@ class _Parser:
         if self._at < len(self._text):
             raise self._error("there is no '(' for this ')'")
         self._follow[0] = set(whole.first)
-        return _Automaton(
-            self._characters, self._follow, self._start_anchors, self._end_anchors, whole
-        )
+        return _Automaton(self._characters, self._follow, self._start_anchors, self._end_anchors, whole.last)
 
     def _error(self, why: str, at: int | None = None) -> InvalidRegularExpression:
         place = (self._at if at is None else at) + 1
@@ -151,13 +149,16 @@ class _Parser:
 
     def _repeated(self) -> _Part:
         part = self._atom()
-        while (sign := self._peek()) and sign in "*+?":
+        sign = self._peek()
+        if sign in _REPEATS:
             self._at += 1
             if sign != "?":
                 for position in part.last:
                     self._follow[position] |= part.first
             part = part._replace(empty=part.empty or sign != "+")
-        if self._peek() in ("{", "}"):
+            if self._peek() in _REPEATS:
+                raise self._error("one of * + ? follows another; there are no lazy ones here")
+        if self._peek() == "{":
             raise self._error("counted repetition is not supported; write the part as often as needed")
         return part
 
@@ -213,9 +214,8 @@ class _Parser:
             self._at += 1
             return _CLASSES[character]
         if character in _META or character == "-":
-            if character:
-                self._at += 1
-                return frozenset(character)
+            self._at += 1
+            return frozenset(character)
         raise self._error(f"'\\{character}' is not supported", self._at - 1)
 
     def _class(self, begun: int) -> frozenset[str]:
@@ -256,35 +256,53 @@ class _Parser:
 
 
 def _determinize(text: str, automaton: _Automaton) -> TopicPattern:
-    start = frozenset(_closed(automaton, {0}, at_start=True))
+    start = _through(automaton, frozenset((0,)), automaton.start_anchors)
     numbers = {start: 0}
     steps: list[dict[str, int]] = []
     waiting = [start]
     spent = 0
-    for states in waiting:
-        moves: dict[str, set[int]] = {}
-        for position in states:
-            for after in automaton.follow[position]:
-                spent += 1 + len(automaton.characters[after])
-                for character in automaton.characters[after]:
-                    moves.setdefault(character, set()).add(after)
-        row: dict[str, int] = {}
-        for character, reached in moves.items():
-            spent += len(reached)
-            closed = frozenset(reached)
-            if closed not in numbers:
-                numbers[closed] = len(numbers)
-                waiting.append(closed)
-            row[character] = numbers[closed]
+    for positions in waiting:  # grows on the way
+        moves, cost = _moves(automaton, positions)
+        spent += cost
         if spent > BUILD_STEPS_MAX:
             raise InvalidRegularExpression(
-                f"topic pattern {text!r} is too complex; subscribe to several simpler ones in members of "
-                "their own, or name the topics"
+                f"topic pattern {text!r} needs too large a table; make it simpler, or name the topics"
             )
+        row: dict[str, int] = {}
+        for character, reached in moves.items():
+            after = frozenset(reached)
+            if after not in numbers:
+                numbers[after] = len(numbers)
+                waiting.append(after)
+            row[character] = numbers[after]
         steps.append(row)
-    accepting = {number for states, number in numbers.items() if _accepts(automaton, states, start)}
-    return TopicPattern(text, steps, frozenset(accepting))
+    accepting = frozenset(number for positions, number in numbers.items() if _accepts(automaton, positions))
+    return TopicPattern(text, steps, accepting)
 
 
-def _closed(automaton: _Automaton, states: set[int], *, at_start: bool) -> Iterator[int]:
-    raise NotImplementedError
+def _moves(automaton: _Automaton, positions: frozenset[int]) -> tuple[dict[str, set[int]], int]:
+    """Character -> the positions that it leads to, and how many steps it took to find out."""
+    moves: dict[str, set[int]] = {}
+    spent = len(positions)
+    for after in set().union(*(automaton.follow[position] for position in positions)):
+        characters = automaton.characters[after]
+        spent += 1 + len(characters)
+        for character in characters:
+            moves.setdefault(character, set()).add(after)
+    return moves, spent
+
+
+def _through(automaton: _Automaton, positions: frozenset[int], anchors: set[int]) -> frozenset[int]:
+    """The positions, and the anchors that hold here and can be passed from them."""
+    found, waiting = set(positions), list(positions)
+    while waiting:
+        passed = (automaton.follow[waiting.pop()] & anchors) - found
+        found |= passed
+        waiting += passed
+    return frozenset(found)
+
+
+def _accepts(automaton: _Automaton, positions: frozenset[int]) -> bool:
+    """Whether a name may end here. No name is empty, so the start alone never counts."""
+    at_end = _through(automaton, positions, automaton.end_anchors)
+    return not at_end.isdisjoint(automaton.last)

@@ -21,6 +21,10 @@ class ProducerIds:
         self._next_block = self._next = self._end = value.next_block if value is not None else 0
         return before
 
+    def block(self) -> ProducerIdBlock:
+        """What the log says now."""
+        return ProducerIdBlock(self._next_block)
+
     def new_block(self) -> list[Entry]:
         """The entry that opens the next block, where the open one is used up."""
         if self._next < self._end:

@@ -16,6 +16,7 @@ import setproctitle
 import actors.partition
 import partitions.log
 import supervisor.child
+import supervisor.processes
 import transport.host
 from actors.messages import TO_CHILD, ChildBeat
 from odradek.protocol.codec import Encoding, RequestDecoder, encode, public_decoder
@@ -32,6 +33,7 @@ PRELOADED = (
     actors.partition,
     partitions.log,
     supervisor.child,
+    supervisor.processes,
     transport.host,
 )
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
 import multiprocess
 from multiprocess import forkserver, resource_tracker
 from multiprocess.popen_forkserver import Popen
@@ -111,10 +112,19 @@ class ProcessStarter:
     def start(self, target: Callable[[Any], None], spec: object) -> Process:
         """A process that runs ``target(spec)``. Raises OSError or EOFError where none could be forked.
 
+        cloudpickle takes any function there, a closure or one of ``__main__`` too. What it packs goes from
+        this process to its own child over a private pipe and nowhere else.
+
         The popen object is made directly: ``multiprocess.Process.start`` polls every other child at each
         start and joins them all when the interpreter ends.
         """
-        return Process(Popen(self._context.Process(target=target, args=(spec,))))
+        packed = cloudpickle.dumps((target, spec))
+        return Process(Popen(self._context.Process(target=_enter, args=(packed,))))
+
+
+def _enter(packed: bytes) -> None:
+    target, spec = cloudpickle.loads(packed)
+    target(spec)
 
 
 def _raise_file_limit(partitions_max: int) -> None:

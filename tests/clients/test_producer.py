@@ -253,7 +253,7 @@ def test_a_full_buffer_makes_send_wait_and_then_gives_up(broker: FakeBroker) -> 
 def test_back_pressure_ends_when_the_broker_answers(broker: FakeBroker) -> None:
     with Producer(broker.endpoint, buffer_bytes_max=60_000, batch_bytes_max=5_000) as producer:
         producer.send_many("events", [b"x" * 500] * 2_000).wait(WAIT_S)
-        assert producer._used_bytes == 0
+        assert producer._accumulator.used_bytes == 0
     assert len(broker.values("events")) == 2_000
 
 

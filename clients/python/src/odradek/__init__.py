@@ -46,7 +46,7 @@ __all__ = [
 
 _HOMES = {
     "Admin": "odradek.admin",
-    "BufferExhausted": "odradek.producer",
+    "BufferExhausted": "odradek.accumulator",
     "ClientClosed": "odradek.session",
     "ClientForked": "odradek.session",
     "Consumer": "odradek.consumer",

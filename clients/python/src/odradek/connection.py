@@ -70,7 +70,7 @@ class Outcome:
     def __init__(
         self,
         reply: Any = None,
-        frames: Sequence[bytes] = (),
+        frames: Sequence[memoryview] = (),
         error: OdradekError | None = None,
         *,
         maybe_done: bool = False,
@@ -167,7 +167,7 @@ class Network:
     """
 
     def __init__(self, name: str) -> None:
-        self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._commands: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._sleeping = False
         self._stopping = False
         self._closing = False
@@ -191,7 +191,7 @@ class Network:
 
     # -- from any thread -----------------------------------------------------------------------
 
-    def call(self, function: Callable[..., None], *arguments: Any) -> None:
+    def call(self, function: Callable[..., object], *arguments: Any) -> None:
         """Run a function in the I/O thread, soon and in order."""
         self._commands.append((function, arguments))
         if self._sleeping:
@@ -275,6 +275,13 @@ class Network:
             self._queue(endpoint, number, frames, pending, connect_timeout_s)
         return number
 
+    def abandon(self, address: str, number: int) -> None:
+        """Forget a request: its answer, should it come, is dropped, and its callback not called."""
+        endpoint = self._endpoints.get(address)
+        pending = None if endpoint is None else endpoint.pending.pop(number, None)
+        if pending is not None:
+            pending.cancel_timers()
+
     def send_unanswered(self, address: str, request: Request, payload: Sequence[Frame]) -> bool:
         """Send a request that has no reply (acks 0); False while the peer is not there or is too slow."""
         if self._closing:
@@ -353,16 +360,21 @@ class Network:
         self._run_guarded(pending.callback, outcome)
 
     def _receive(self, endpoint: _Endpoint, messages_max: int = RECEIVES_PER_TURN_MAX) -> None:
+        socket = endpoint.socket
         for _ in range(messages_max):
             try:
-                frames = endpoint.socket.recv_multipart(zmq.DONTWAIT)
+                header = socket.recv(zmq.DONTWAIT)
             except zmq.Again:
                 return
-            self._take_reply(endpoint, frames)
+            payload: list[memoryview] = []
+            while socket.rcvmore:
+                # Not copied: what was fetched is decoded from where ZeroMQ has put it.
+                payload.append(socket.recv(zmq.DONTWAIT, copy=False).buffer)
+            self._take_reply(endpoint, header, payload)
 
-    def _take_reply(self, endpoint: _Endpoint, frames: list[bytes]) -> None:
+    def _take_reply(self, endpoint: _Endpoint, header: bytes, payload: list[memoryview]) -> None:
         try:
-            number = peek_reply(frames[0]).id
+            number = peek_reply(header).id
         except (ValidationError, ValueError) as error:
             logger.warning("an unreadable reply from %s was dropped: %s", endpoint.address, error)
             return
@@ -371,13 +383,13 @@ class Network:
             return  # its request has timed out, or was sent before a reconnect
         assert isinstance(number, int)
         try:
-            reply = REPLY_DECODERS[type(pending.request)].decode(frames[0])
+            reply = REPLY_DECODERS[type(pending.request)].decode(header)
         except InvalidRequest as error:
             self._end(pending, number, Outcome(error=error, maybe_done=True))
             return
         error_or_none = None if reply.error is None else error_from_wire(reply.error)
         unknown = isinstance(error_or_none, RequestTimedOut | NetworkException)
-        self._end(pending, number, Outcome(reply, frames[1:], error_or_none, maybe_done=unknown))
+        self._end(pending, number, Outcome(reply, payload, error_or_none, maybe_done=unknown))
 
     def _monitor(self, endpoint: _Endpoint) -> None:
         while True:
@@ -415,7 +427,7 @@ class Network:
             function, arguments = commands.popleft()
             self._run_guarded(function, *arguments)
 
-    def _run_guarded(self, function: Callable[..., None], *arguments: Any) -> None:
+    def _run_guarded(self, function: Callable[..., object], *arguments: Any) -> None:
         """A mistake in one callback must not end the thread that serves all the others."""
         try:
             function(*arguments)

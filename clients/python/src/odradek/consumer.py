@@ -197,8 +197,8 @@ class Consumer:
             attention = self._attention
             try:
                 for raw in reader.records:
-                    reader.current = raw
-                    yield Record(topic, partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers)
+                    reader.current = offset = raw.offset
+                    yield Record(topic, partition, offset, raw.timestamp, raw.key, raw.value, raw.headers)
                     # A seek, a rebalance or a poll() between two records changes what comes next.
                     if attention.raised:
                         break
@@ -224,7 +224,7 @@ class Consumer:
     @staticmethod
     def _note_handed_out(reader: PartitionReader, records: list[Record], before: int) -> None:
         if len(records) > before:
-            reader.current = records[-1]
+            reader.current = records[-1].offset
 
     def _set_unreadable(self, reader: PartitionReader, error: Exception) -> None:
         """The next call raises this, and so does each one after it until the user seeks past the place."""

@@ -14,7 +14,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import count, islice, repeat
+from itertools import chain, count, islice, repeat
 from typing import Any, TypeAlias, overload
 
 import msgspec
@@ -55,24 +55,18 @@ class Clock:
         self.now_ms = time.time_ns() // 1_000_000
 
 
-class Item(msgspec.Struct, gc=False, eq=False):
-    """One record for a batch's writer; without a timestamp it gets the clock's."""
-
-    value: bytes | None
-    key: bytes | None
-    headers: list[tuple[str, bytes | None]]
-    timestamp: int | None
-
-
 class Run(msgspec.Struct, gc=False, eq=False):
     """Many values for a batch's writer, from ``position`` on; as many as fit are taken."""
 
     values: Sequence[Any]
+    keys: Sequence[Any] | None
     position: int
     headers: list[tuple[str, bytes | None]]
     timestamp: int | None
 
 
+Item: TypeAlias = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]], int | None]
+"""(value, key, headers, timestamp) of one record for a batch's writer; None for the clock's time."""
 NO_HEADERS: list[tuple[str, bytes | None]] = []
 Writer: TypeAlias = Generator["Delivery | Span | None", "bytes | Item | Run", None]
 
@@ -110,6 +104,8 @@ class Batch:
         "partition",
         "payload",
         "reserved_bytes",
+        "sent_at",
+        "ticket",
         "topic",
         "write",
     )
@@ -138,6 +134,8 @@ class Batch:
         self.base_sequence = -1
         self.attempt = 0
         self.flying = False
+        self.sent_at = 0.0
+        self.ticket: tuple[str, int] | None = None
         self.maybe_done = False
         self.done = False
         self.observed = False
@@ -168,9 +166,10 @@ class Batch:
                     else:
                         result = Delivery(self, index, stamp)
                         index += 1
-                elif type(item) is Item:
-                    stamp = clock.now_ms if item.timestamp is None else item.timestamp
-                    if append(index, stamp, item.key, item.value, item.headers) is None:
+                elif type(item) is tuple:
+                    value, key, headers, timestamp = item
+                    stamp = clock.now_ms if timestamp is None else timestamp
+                    if append(index, stamp, key, value, headers) is None:
                         result = None
                     else:
                         result = Delivery(self, index, stamp)
@@ -191,7 +190,7 @@ class Batch:
             append,
             count(index),
             repeat(stamp),
-            repeat(None),
+            repeat(None) if run.keys is None else islice(run.keys, run.position, None),
             islice(run.values, run.position, None),
             repeat(run.headers),
         ):
@@ -368,13 +367,66 @@ class Span(msgspec.Struct, gc=False, eq=False):
             and self.first_index + self.count == other.first_index
         )
 
+    def batches(self) -> list[Batch]:
+        """Where its records are."""
+        return [self.batch]
+
+    def delivery(self, position: int) -> Delivery:
+        """The handle of one of them."""
+        return Delivery(self.batch, self.first_index + position, self.timestamp)
+
+    def deliveries(self) -> Iterator[Delivery]:
+        """The handles of all, in order."""
+        for index in range(self.first_index, self.first_index + self.count):
+            yield Delivery(self.batch, index, self.timestamp)
+
+
+def extend(spans: list[Any], span: Span) -> None:
+    """Append a span, to the last one where it continues that."""
+    last = spans[-1] if spans else None
+    if isinstance(last, Span) and last.continues(span):
+        last.count += span.count
+    else:
+        spans.append(span)
+
+
+class Scatter:
+    """Neighbours among many records that their keys sent to several partitions."""
+
+    __slots__ = ("_places", "_spans", "count")
+
+    def __init__(self, places: list[int], spans: dict[int, list[Span]]) -> None:
+        """``places`` has the partition of each record, ``spans`` each partition's records in order."""
+        self._places = places
+        self._spans = spans
+        self.count = len(places)
+
+    def batches(self) -> list[Batch]:
+        """Where its records are."""
+        return [span.batch for spans in self._spans.values() for span in spans]
+
+    def delivery(self, position: int) -> Delivery:
+        """The handle of one of them."""
+        place = self._places[position]
+        rank = self._places[:position].count(place)
+        return next(islice(self._handles(place), rank, None))
+
+    def deliveries(self) -> Iterator[Delivery]:
+        """The handles of all, in order."""
+        handles = {place: self._handles(place) for place in self._spans}
+        for place in self._places:
+            yield next(handles[place])
+
+    def _handles(self, place: int) -> Iterator[Delivery]:
+        return chain.from_iterable(span.deliveries() for span in self._spans[place])
+
 
 class Deliveries(Sequence[Delivery]):
     """The handles of many records in the order they were given, made only when they are asked for."""
 
     __slots__ = ("_count", "_spans", "_starts")
 
-    def __init__(self, spans: list[Span]) -> None:
+    def __init__(self, spans: Sequence[Span | Scatter]) -> None:
         self._spans = spans
         self._starts: list[int] = []
         self._count = 0
@@ -396,21 +448,18 @@ class Deliveries(Sequence[Delivery]):
         if not 0 <= position < self._count:
             raise IndexError(f"there are {self._count} deliveries, {index} is none of them")
         found = bisect_right(self._starts, position) - 1
-        span = self._spans[found]
-        return Delivery(span.batch, span.first_index + position - self._starts[found], span.timestamp)
+        return self._spans[found].delivery(position - self._starts[found])
 
     def __iter__(self) -> Iterator[Delivery]:
-        for span in self._spans:
-            for index in range(span.first_index, span.first_index + span.count):
-                yield Delivery(span.batch, index, span.timestamp)
+        return chain.from_iterable(span.deliveries() for span in self._spans)
 
     def done(self) -> bool:
         """Whether every outcome is known."""
-        return all(span.batch.done for span in self._spans)
+        return all(batch.done for batch in self._batches())
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until every record is acknowledged; raises the first error, or RequestTimedOut."""
-        wait_all([span.batch for span in self._spans], timeout)
+        wait_all(self._batches(), timeout)
         self._raise_first_error()
 
     def results(self, timeout: float | None = None) -> list[RecordMetadata]:
@@ -420,17 +469,20 @@ class Deliveries(Sequence[Delivery]):
 
     def __await__(self) -> Generator[Any, None, list[RecordMetadata]]:
         loop = asyncio.get_running_loop()
-        for span in self._spans:
-            if not span.batch.done:
-                yield from span.batch.future(loop).__await__()
+        for batch in self._batches():
+            if not batch.done:
+                yield from batch.future(loop).__await__()
         self._raise_first_error()
         return [delivery._metadata() for delivery in self]
 
     def _raise_first_error(self) -> None:
-        for span in self._spans:
-            span.batch.observed = True
-            if span.batch.error is not None:
-                raise span.batch.error
+        for batch in self._batches():
+            batch.observed = True
+            if batch.error is not None:
+                raise batch.error
+
+    def _batches(self) -> list[Batch]:
+        return [batch for span in self._spans for batch in span.batches()]
 
 
 def wait_all(batches: Sequence[Batch], timeout_s: float | None) -> None:

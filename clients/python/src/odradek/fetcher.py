@@ -52,7 +52,7 @@ class PartitionReader:
     """One partition of a consumer: what is fetched, and how far the user has been given it.
 
     ``position`` is the next offset to hand out; ``fetch_offset`` the next to ask for. A loop over
-    ``records`` notes the one it hands out in ``current``, which is cheaper than a position each.
+    ``records`` notes the offset of the one it hands out in ``current``.
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class PartitionReader:
     def __init__(self, key: TopicPartition, position: int, backoff: Backoff) -> None:
         self.key = key
         self._position = position
-        self.current: Any = None
+        self.current: int | None = None
         self.fetch_offset = position
         self.backoff = backoff
         self.batches: deque[FetchedBatch] = deque()
@@ -100,7 +100,7 @@ class PartitionReader:
     def position(self) -> int:
         """The offset after the last record that was handed out."""
         current = self.current
-        return self._position if current is None else int(current.offset) + 1
+        return self._position if current is None else current + 1
 
     @property
     def opened(self) -> bool:
@@ -136,7 +136,7 @@ class PartitionReader:
                 self.finish_batch()
                 continue
             # The codec's iterator may be begun only once; chain() can be left and taken up again.
-            records: Iterator[Any] = itertools.chain(DefaultRecordBatch(bytes(batch.data)))
+            records: Iterator[Any] = itertools.chain(DefaultRecordBatch(batch.data))
             if batch.header.base_offset < self.position:
                 records = _from_offset(self.position, records)
             self.records = records
@@ -243,7 +243,7 @@ class Fetcher:
     def _take(self, reader: PartitionReader, generation: int, outcome: Outcome) -> None:
         reader.backoff.reset()
         frames = outcome.frames
-        payload = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
+        payload = frames[0] if len(frames) == 1 else memoryview(b"".join(frames))
         batches = [
             FetchedBatch(header, payload[position : position + header.size_bytes])
             for position, header in iterate_headers(payload)

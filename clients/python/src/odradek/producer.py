@@ -1,6 +1,6 @@
 """Producer: records go in one by one or many at a time and leave in large batches.
 
-The path of one record is short on purpose: one lock, the compiled encoder, one small handle. A thread is
+The path of one record is short on purpose: no lock, the compiled encoder, one small handle. A thread is
 woken only by the record that opens a batch, the clock is read by that one too.
 """
 
@@ -10,81 +10,51 @@ import atexit
 import itertools
 import logging
 import os
-import threading
-import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
+from odradek.accumulator import Accumulator, BufferExhausted, WouldBlock
+from odradek.arguments import Data, Headers, as_bytes, as_headers, check_timestamp, record_bytes_max
 from odradek.delivery import (
     NO_HEADERS,
-    Batch,
     Clock,
     Deliveries,
     Delivery,
     Item,
     RecordMetadata,
     Run,
+    Scatter,
     Span,
+    extend,
     wait_all,
 )
 from odradek.options import (
     BATCH_BYTES_DEFAULT,
     IN_FLIGHT_IDEMPOTENT_MAX,
-    RECORD_BYTES_MAX,
     Acks,
     Bootstrap,
     Compression,
     ProducerOptions,
     SessionOptions,
 )
-from odradek.protocol.errors import (
-    MessageTooLarge,
-    OdradekError,
-    RequestTimedOut,
-    UnknownTopicOrPartition,
-)
-from odradek.protocol.messages import INT64_MAX
-from odradek.protocol.partitioning import partition_for_key
-from odradek.sender import PartitionQueue, Sender
-from odradek.session import ClientClosed, Session
+from odradek.protocol.errors import OdradekError, UnknownTopicOrPartition
+from odradek.protocol.partitioning import positive_hash
+from odradek.queues import PartitionQueue
+from odradek.sender import Sender
+from odradek.session import Session
 
-__all__ = ["BufferExhausted", "Deliveries", "Delivery", "Headers", "Producer", "RecordMetadata"]
-
-Data: TypeAlias = bytes | str
-Headers: TypeAlias = Mapping[str, Data | None] | Iterable[tuple[str, Data | None]]
+__all__ = ["BufferExhausted", "Data", "Deliveries", "Delivery", "Headers", "Producer", "RecordMetadata"]
 
 logger = logging.getLogger("odradek")
 
 RECORDS_PER_HOLD: Final = 2_048
 """How many records ``send_many`` encodes before it lets others have the lock."""
-BATCH_BYTES_SHARE_MIN: Final = 16 * 1024
-"""Many partitions share the buffer; a batch is never promised less of it than this."""
-BATCHES_PER_BUFFER: Final = 8
-"""No open batch takes more than this part of the buffer, so that sealed ones find room beside it."""
-RECORD_OVERHEAD_BYTES: Final = 128
 _BYTES_OR_NONE = {bytes, type(None)}
-
-
-class BufferExhausted(RequestTimedOut):
-    """The producer's buffer stayed full for as long as a send may wait; the record was not taken."""
-
-
-class _WouldBlock(Exception):
-    """A send that may not wait would have to."""
-
-
-class _TopicQueues:
-    """The queues of a topic's partitions, and the one where records without a key go for now."""
-
-    __slots__ = ("name", "queues", "sticky")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.queues: list[PartitionQueue] = []
-        self.sticky = 0
+_NO_KEY: Final = object()
+_TAKEN_BEFORE: Final = "the records before are on their way"
 
 
 class Producer:
@@ -152,27 +122,22 @@ class Producer:
             metadata_age_max_ms=metadata_age_max_ms,
             direct=direct,
         )
-        self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
-        self._used_bytes = 0
-        self._waiting = 0
-        # ``write`` of the open batch for records without a key, by topic.
-        self._sticky: dict[str, Callable[[Any], Any]] = {}
-        self._topics: dict[str, _TopicQueues] = {}
-        self._queue_count = 0
-        self._failed_count = 0
-        self._failed_first: Batch | None = None
-        self._closed = False
         self._clock = Clock()
         self._session = Session(bootstrap, session_options, "producer")
+        self._accumulator = Accumulator(
+            self._session, self.options, self._clock, press=self._press, dispatch=self._dispatch
+        )
+        # For the path of every record: an attribute of ``self`` costs half as much as one of its parts.
+        self._sticky = self._accumulator.sticky
+        self._queues = self._accumulator.queues
         self._sender = Sender(
             self._session,
             self.options,
             self._clock,
-            seal=self._seal_next,
-            seal_all=self._seal_all,
-            release=self._release,
-            failed=self._note_failure,
+            seal=self._accumulator.seal_next,
+            seal_all=self._accumulator.seal_all,
+            release=self._accumulator.release,
+            failed=self._accumulator.note_failure,
         )
         self._session.network.on_stop = self._sender.fail_all
         _producers.add(self)
@@ -203,9 +168,21 @@ class Producer:
         Raises TypeError for what is neither bytes nor str, BufferExhausted, MessageTooLarge,
         UnknownTopicOrPartition, InvalidTopic.
         """
-        if key is None and partition is None and headers is None and timestamp is None:
+        if partition is None and headers is None and timestamp is None:
             try:
-                delivery: Delivery | None = self._sticky[topic](value)
+                if key is None:
+                    delivery: Delivery | None = self._sticky[topic](value)
+                else:
+                    if type(key) is str:
+                        key = key.encode()
+                    if type(value) is str:
+                        value = value.encode()
+                    queues = self._queues[topic]
+                    if type(key) is bytes and type(value) is bytes:
+                        queue = queues[positive_hash(key) % len(queues)]
+                        delivery = queue.write((value, key, NO_HEADERS, None))
+                    else:
+                        delivery = None
                 if delivery is not None:
                     return delivery
             except (KeyError, StopIteration, ValueError):
@@ -224,7 +201,7 @@ class Producer:
         """``send`` that never waits: None where it would have to, and nothing is taken then."""
         try:
             return self._send(topic, value, key, partition, headers, timestamp, wait=False)
-        except _WouldBlock:
+        except WouldBlock:
             return None
 
     def send_many(
@@ -248,14 +225,33 @@ class Producer:
             timestamp: the same for every record, in milliseconds; None for now.
 
         Returns a lazy sequence of handles; ``.results(timeout)`` waits for all of them.
-        Raises as ``send``; the values before the one that raised are on their way.
+        Raises as ``send``; of the values before the one that raised, some are on their way.
         """
         if isinstance(values, bytes | str | Mapping):
             raise TypeError(f"values is an iterable of values, not one {type(values).__name__}; use send()")
-        shared_headers = _as_headers(headers)
-        if keys is not None:
-            return self._send_keyed(topic, values, keys, partition, shared_headers, timestamp)
-        return self._send_unkeyed(topic, values, partition, shared_headers, timestamp)
+        if timestamp is not None:
+            check_timestamp(timestamp)
+        header_list = as_headers(headers)
+        queues = self._queues.get(topic) or self._accumulator.topic(topic, wait=True)
+        if partition is not None:
+            self._explicit(queues, topic, partition)
+        spans: list[Span | Scatter] = []
+        taken = 0
+        values = iter(values)
+        keys = None if keys is None else iter(keys)
+        while chunk := list(itertools.islice(values, RECORDS_PER_HOLD)):
+            chunk_keys = None if keys is None else list(itertools.islice(keys, len(chunk)))
+            run = _checked_run(chunk, chunk_keys, taken, header_list, timestamp)
+            if keys is None or partition is not None:
+                self._take_run(topic, run, partition, spans)
+            else:
+                self._scatter_run(topic, run, spans)
+            taken += len(run.values)
+            if len(run.values) < len(chunk):
+                raise ValueError(f"there are fewer keys than values: {taken}; {_TAKEN_BEFORE}")
+        if keys is not None and next(keys, _NO_KEY) is not _NO_KEY:
+            raise ValueError(f"there are fewer values than keys: {taken}; {_TAKEN_BEFORE}")
+        return Deliveries(spans)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything sent before is acknowledged.
@@ -272,7 +268,7 @@ class Producer:
 
     def partitions_for(self, topic: str) -> int:
         """How many partitions a topic has; it is looked up, or made, if it is not known."""
-        return len(self._topic(topic, wait=True).queues)
+        return len(self._accumulator.topic(topic, wait=True))
 
     def close(self, timeout: float | None = None) -> None:
         """Flush, then end the thread and its sockets. Closing again does nothing.
@@ -282,16 +278,15 @@ class Producer:
 
         Raises as ``flush``.
         """
-        if self._closed or not self._session.network.usable_here:
-            self._closed = True
+        if self._accumulator.closed or not self._session.network.usable_here:
+            self._accumulator.closed = True
             return
         try:
             self._flush(timeout)
         finally:
-            self._closed = True
+            self._accumulator.closed = True
             self._session.close(5.0)
-            with self._lock:
-                self._room.notify_all()
+            self._accumulator.end()
         self._raise_unobserved()
 
     def __enter__(self) -> Self:
@@ -321,298 +316,118 @@ class Producer:
         *,
         wait: bool,
     ) -> Delivery:
-        data = _as_bytes(value, "value")
-        key_data = _as_bytes(key, "key")
-        header_list = _as_headers(headers)
+        data = as_bytes(value, "value")
+        key_data = as_bytes(key, "key")
+        header_list = as_headers(headers)
         if timestamp is not None:
-            _check_timestamp(timestamp)
-        queues = self._topics.get(topic) or self._topic(topic, wait=wait)
-        queue = self._choose(queues, key_data, partition)
-        size_bytes = _size(key_data, data, header_list)
-        item = Item(data, key_data, header_list, timestamp)
-        with self._lock:
-            while True:
-                batch = queue.open or self._open(queue, size_bytes, wait=wait)
-                delivery = batch.put(item)
-                if isinstance(delivery, Delivery):
-                    if key_data is None and partition is None:
-                        self._sticky[topic] = batch.write
-                    self._notify(queue, opened=delivery._index == 0)
-                    return delivery
-                self._seal(queue)
-                if key_data is None and partition is None:
-                    queue = self._next_sticky(queues)
-
-    def _choose(self, queues: _TopicQueues, key: bytes | None, partition: int | None) -> PartitionQueue:
+            check_timestamp(timestamp)
+        queues = self._queues.get(topic) or self._accumulator.topic(topic, wait=wait)
+        item = (data, key_data, header_list, timestamp)
         if partition is not None:
-            if isinstance(partition, bool) or not isinstance(partition, int):
-                raise TypeError(f"partition is an int or None, not {type(partition).__name__}")
-            if not 0 <= partition < len(queues.queues):
-                self._session.network.call(self._session.refresh, queues.name)
-                raise UnknownTopicOrPartition(
-                    f"topic {queues.name!r} has partitions 0 to {len(queues.queues) - 1}, not {partition}"
-                )
-            return queues.queues[partition]
-        if key is not None:
-            return queues.queues[partition_for_key(key, len(queues.queues))]
-        return queues.queues[queues.sticky % len(queues.queues)]
+            queue = self._explicit(queues, topic, partition)
+        elif key_data is not None:
+            queue = queues[positive_hash(key_data) % len(queues)]
+        else:
+            return self._send_sticky(topic, item, wait=wait)
+        try:
+            delivery: Delivery | None = queue.write(item)
+        except (StopIteration, ValueError):
+            delivery = None
+        while delivery is None:
+            with self._accumulator.lock:
+                delivery = self._put(queue, item, wait=wait)
+        return delivery
 
-    def _next_sticky(self, queues: _TopicQueues) -> PartitionQueue:
-        queues.sticky = (queues.sticky + 1) % len(queues.queues)
-        return queues.queues[queues.sticky]
+    def _send_sticky(self, topic: str, item: Item, *, wait: bool) -> Delivery:
+        try:
+            delivery: Delivery | None = self._sticky[topic](item)
+            if delivery is not None:
+                return delivery
+        except (KeyError, StopIteration, ValueError):
+            pass  # as in ``send``
+        while True:
+            with self._accumulator.lock:
+                queue = self._accumulator.sticky_queue(topic)
+                delivery = self._put(queue, item, wait=wait)
+                if delivery is not None:
+                    if queue.open is not None:
+                        self._sticky[topic] = queue.open.write
+                    return delivery
+                self._accumulator.move_sticky(topic)
+
+    def _put(self, queue: PartitionQueue, item: Item, *, wait: bool) -> Delivery | None:
+        """Into the open batch; None where it was full, and is sealed now. The lock is held."""
+        value, key, headers, _ = item
+        batch = queue.open or self._accumulator.open(queue, record_bytes_max(key, value, headers), wait=wait)
+        delivery = batch.put(item)
+        if isinstance(delivery, Delivery):
+            self._accumulator.notify(queue, opened=delivery._index == 0)
+            return delivery
+        self._accumulator.seal(queue)
+        return None
+
+    def _explicit(self, queues: list[PartitionQueue], topic: str, partition: int) -> PartitionQueue:
+        if isinstance(partition, bool) or not isinstance(partition, int):
+            raise TypeError(f"partition is an int or None, not {type(partition).__name__}")
+        if not 0 <= partition < len(queues):
+            self._session.network.call(self._session.refresh, topic)
+            raise UnknownTopicOrPartition(
+                f"topic {topic!r} has partitions 0 to {len(queues) - 1}, not {partition}"
+            )
+        return queues[partition]
 
     # -- many records --------------------------------------------------------------------------
 
-    def _send_unkeyed(
-        self,
-        topic: str,
-        values: Iterable[Data | None],
-        partition: int | None,
-        headers: list[tuple[str, bytes | None]],
-        timestamp: int | None,
-    ) -> Deliveries:
-        if timestamp is not None:
-            _check_timestamp(timestamp)
-        queues = self._topics.get(topic) or self._topic(topic, wait=True)
-        spans: list[Span] = []
-        iterator = iter(values)
-        taken = 0
-        while chunk := list(itertools.islice(iterator, RECORDS_PER_HOLD)):
-            if not set(map(type, chunk)) <= _BYTES_OR_NONE:
-                chunk = [_as_bytes(value, f"values[{taken + at}]") for at, value in enumerate(chunk)]
-            position = 0
-            while position < len(chunk):
-                queue = self._choose(queues, None, partition)
-                with self._lock:
-                    position += self._fill(queue, chunk, position, headers, timestamp, spans)
-                    if position < len(chunk):
-                        self._seal(queue)
-                        if partition is None:
-                            self._next_sticky(queues)
-            taken += len(chunk)
-        return Deliveries(spans)
+    def _take_run(self, topic: str, run: Run, partition: int | None, spans: list[Span | Scatter]) -> None:
+        """Encode a run into one partition after the other, or into the one that is given."""
+        queues = self._queues[topic]
+        while run.position < len(run.values):
+            with self._accumulator.lock:
+                queue = self._accumulator.sticky_queue(topic) if partition is None else queues[partition]
+                self._fill(queue, run, spans)
+                if run.position < len(run.values):
+                    self._accumulator.seal(queue)
+                    if partition is None:
+                        self._accumulator.move_sticky(topic)
 
-    def _fill(
-        self,
-        queue: PartitionQueue,
-        chunk: Sequence[Any],
-        position: int,
-        headers: list[tuple[str, bytes | None]],
-        timestamp: int | None,
-        spans: list[Span],
-    ) -> int:
-        """Encode values into the open batch until it is full; how many. The lock is held."""
-        batch = queue.open or self._open(queue, _size(None, chunk[position], headers), wait=True)
-        span = batch.put(Run(chunk, position, headers, timestamp))
-        if not isinstance(span, Span):
-            return 0
-        self._notify(queue, opened=span.first_index == 0)
-        before = spans[-1] if spans else None
-        if before is not None and before.continues(span):
-            before.count += span.count
-        else:
-            spans.append(span)
-        return span.count
+    def _fill(self, queue: PartitionQueue, run: Run, spans: list[Any]) -> None:
+        """Encode what fits into the open batch. The lock is held."""
+        position = run.position
+        key = None if run.keys is None else run.keys[position]
+        size_bytes = record_bytes_max(key, run.values[position], run.headers)
+        batch = queue.open or self._accumulator.open(queue, size_bytes, wait=True)
+        span = batch.put(run)
+        if isinstance(span, Span):
+            run.position += span.count
+            self._accumulator.notify(queue, opened=span.first_index == 0)
+            extend(spans, span)
 
-    def _send_keyed(
-        self,
-        topic: str,
-        values: Iterable[Data | None],
-        keys: Iterable[Data | None],
-        partition: int | None,
-        headers: list[tuple[str, bytes | None]],
-        timestamp: int | None,
-    ) -> Deliveries:
-        spans: list[Span] = []
-        missing = object()
-        for value, key in itertools.zip_longest(values, keys, fillvalue=missing):
-            if value is missing or key is missing:
-                shorter = "values" if value is missing else "keys"
-                raise ValueError(
-                    f"there are fewer {shorter} than {'keys' if value is missing else 'values'}: "
-                    f"{len(spans)}; the records before are on their way"
-                )
-            delivery: Any = self._send(topic, value, key, partition, headers or None, timestamp, wait=True)  # type: ignore[arg-type]
-            spans.append(Span(delivery._batch, delivery._index, 1, delivery.timestamp))
-        return Deliveries(spans)
-
-    # -- batches and the buffer; the lock is held ----------------------------------------------
-
-    def _open(self, queue: PartitionQueue, record_bytes: int, *, wait: bool) -> Batch:
-        """The queue's open batch: a new one as soon as the buffer has room for it."""
-        self._check_open()
-        if record_bytes > RECORD_BYTES_MAX or record_bytes > self.options.buffer_bytes_max:
-            limit = min(RECORD_BYTES_MAX, self.options.buffer_bytes_max)
-            raise MessageTooLarge(f"the record has about {record_bytes} bytes, at most {limit} can be sent")
-        share = self.options.buffer_bytes_max // (BATCHES_PER_BUFFER * max(1, self._queue_count // 4))
-        share = min(max(share, BATCH_BYTES_SHARE_MIN), self.options.buffer_bytes_max)
-        bytes_max = min(queue.bytes_max, share)
-        reserved = max(bytes_max, record_bytes)
-        if self._used_bytes + reserved > self.options.buffer_bytes_max:
-            self._wait_for_room(queue, reserved, wait=wait)
-            if queue.open is not None:
-                return queue.open  # another thread was faster
-        now = time.monotonic()
-        batch = Batch(
-            queue.topic,
-            queue.partition,
-            self._lock,
-            bytes_max=bytes_max,
-            compression=self.options.compression,
-            opened_at=now,
-            deadline=now + self.options.delivery_timeout_ms / 1000,
-            clock=self._clock,
-        )
-        batch.reserved_bytes = reserved
-        self._used_bytes += reserved
-        self._clock.read()
-        queue.open = batch
-        return batch
-
-    def _wait_for_room(self, queue: PartitionQueue, reserved: int, *, wait: bool) -> None:
-        if not wait:
-            raise _WouldBlock
-        deadline = time.monotonic() + self.options.block_ms_max / 1000
-        while queue.open is None and self._used_bytes + reserved > self.options.buffer_bytes_max:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise BufferExhausted(
-                    f"{self._used_bytes} of {self.options.buffer_bytes_max} bytes of the buffer stayed used "
-                    f"for {self.options.block_ms_max:g} ms; the record was not taken. "
-                    "The broker is slower than the producer, or does not answer"
-                )
-            # What fills the buffer must not wait for its linger time while a sender waits for room.
-            self._session.network.call(self._press)
-            self._waiting += 1
-            try:
-                self._room.wait(left_s)
-            finally:
-                self._waiting -= 1
-            self._check_open()
-
-    def _press(self) -> None:
-        """In the I/O thread: send open batches too, because a sender waits for their room."""
-        self._sender.flushing += 1
-        self._sender.dispatch_all(self._queues())
-        self._sender.flushing -= 1
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClientClosed("this producer is closed; make a new one")
-        self._session.check_usable()
-
-    def _notify(self, queue: PartitionQueue, *, opened: bool) -> None:
-        """Tell the I/O thread of a batch that it may send now; of others it will learn by itself."""
-        if opened and not queue.notified and (not queue.sent or self.options.linger_ms):
-            queue.notified = True
-            self._session.network.call(self._sender.dispatch, queue)
-
-    def _seal(self, queue: PartitionQueue) -> None:
-        batch = queue.open
-        if batch is None:
+    def _scatter_run(self, topic: str, run: Run, spans: list[Span | Scatter]) -> None:
+        """Encode a run into the partitions of its keys."""
+        assert run.keys is not None
+        partition_count = len(self._queues[topic])
+        if partition_count == 1:
+            self._take_run(topic, run, 0, spans)
             return
-        queue.open = None
-        if self._sticky.get(queue.topic) is batch.write:
-            del self._sticky[queue.topic]
-        batch.seal()
-        queue.pending.append(batch)
-        if not queue.notified and len(queue.sent) < self.options.in_flight_max:
-            queue.notified = True
-            self._session.network.call(self._sender.dispatch, queue)
+        places = self._places(topic, run.keys, partition_count)
+        found: dict[int, list[Span]] = {}
+        for place, part in _parts(places, run).items():
+            found[place] = []
+            self._take_run(topic, part, place, found[place])  # type: ignore[arg-type]
+        spans.append(Scatter(places, found))
 
-    # -- what the I/O thread calls -------------------------------------------------------------
+    def _places(self, topic: str, keys: Sequence[bytes | None], partition_count: int) -> list[int]:
+        """The partition of each key; one for all that are None."""
+        if None not in keys:
+            return [found % partition_count for found in map(positive_hash, keys)]
+        with self._accumulator.lock:
+            sticky = self._accumulator.sticky_queue(topic).partition
+        return [sticky if key is None else positive_hash(key) % partition_count for key in keys]
 
-    def _seal_next(self, queue: PartitionQueue) -> Batch | None:
-        """The next batch to send, from here on in ``sent``: it must never be in no list at all."""
-        with self._lock:
-            if not queue.pending:
-                self._close_open(queue)
-            if not queue.pending:
-                return None
-            batch = queue.pending.popleft()
-            queue.sent.append(batch)
-            return batch
-
-    def _seal_all(self, queue: PartitionQueue) -> list[Batch]:
-        with self._lock:
-            self._close_open(queue)
-            waiting = list(queue.pending)
-            queue.pending.clear()
-            queue.sent += waiting
-            return waiting
-
-    def _close_open(self, queue: PartitionQueue) -> None:
-        """Seal the open batch and let the next records without a key go elsewhere."""
-        batch = queue.open
-        if batch is None or batch.empty:
-            return
-        topic = self._topics[queue.topic]
-        if self._sticky.get(queue.topic) is batch.write:
-            self._next_sticky(topic)
-        queue.notified = True  # the caller is the one who would be notified
-        self._seal(queue)
-        queue.notified = False
-
-    def _release(self, batch: Batch, size_bytes: int) -> None:
-        with self._lock:
-            batch.reserved_bytes -= size_bytes
-            self._used_bytes -= size_bytes
-            if self._waiting:
-                self._room.notify_all()
-
-    def _note_failure(self, batch: Batch) -> None:
-        with self._lock:
-            self._failed_count += batch.count
-            if self._failed_first is None or self._failed_first.observed:
-                self._failed_first = batch
-
-    # -- topics, flushing ----------------------------------------------------------------------
-
-    def _topic(self, name: str, *, wait: bool) -> _TopicQueues:
-        if not isinstance(name, str):
-            raise TypeError(f"topic is a str, not {type(name).__name__}")
-        if not self._closed and self._session.network.usable_here and not wait and name not in self._topics:
-            raise _WouldBlock
-        self._check_open()
-        known = self._session.topic(
-            name, create=self.options.create_topics, timeout_s=max(0.001, self.options.block_ms_max / 1000)
-        )
-        with self._lock:
-            queues = self._topics.setdefault(name, _TopicQueues(name))
-            self._grow(queues, len(known.partitions))
-        return queues
-
-    def _grow(self, queues: _TopicQueues, count: int) -> None:
-        for number in range(len(queues.queues), count):
-            self._queue_count += 1
-            queues.queues.append(
-                PartitionQueue(queues.name, number, self.options.batch_bytes_max, self._session.backoff())
-            )
-
-    def _queues(self) -> list[PartitionQueue]:
-        with self._lock:
-            return [queue for topic in self._topics.values() for queue in topic.queues]
-
-    def _batches(self) -> list[Batch]:
-        """Every batch that is not acknowledged, whole (a batch that was split stands for its parts)."""
-        with self._lock:
-            found = []
-            for topic in self._topics.values():
-                for queue in topic.queues:
-                    found += [batch for batch in (*queue.sent, *queue.pending) if not batch.done]
-                    if queue.open is not None:
-                        found.append(queue.open)
-            return found
-
-    def _unacknowledged(self) -> int:
-        with self._lock:
-            for topic in self._topics.values():
-                for queue in topic.queues:
-                    self._close_open(queue)
-        return sum(batch.count for batch in self._batches())
+    # -- flushing ------------------------------------------------------------------------------
 
     def _flush(self, timeout_s: float | None) -> None:
-        batches = self._batches()
+        batches = self._accumulator.batches()
         if not batches:
             return
         self._session.network.call(self._begin_flush)
@@ -623,27 +438,25 @@ class Producer:
 
     def _begin_flush(self) -> None:
         self._sender.flushing += 1
-        self._sender.dispatch_all(self._queues())
+        self._sender.dispatch_all(self._accumulator.all_queues())
 
     def _end_flush(self) -> None:
         self._sender.flushing -= 1
 
     def _raise_unobserved(self) -> None:
-        with self._lock:
-            first, count = self._failed_first, self._failed_count
-            self._failed_first, self._failed_count = None, 0
+        count, first = self._accumulator.take_failure()
         if first is not None and not first.observed and first.error is not None:
             first.observed = True
             raise type(first.error)(
                 f"{count} records were not acknowledged; the first: {first.error.message}"
             )
 
-    def _forked(self) -> None:
-        """In a forked child: locks may be held for ever, so nothing must be found without asking."""
-        self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
-        self._sticky = {}
-        self._topics = {}
+    def _press(self) -> None:
+        self._begin_flush()
+        self._end_flush()
+
+    def _dispatch(self, queue: PartitionQueue) -> None:
+        self._sender.dispatch(queue)
 
 
 _producers: weakref.WeakSet[Producer] = weakref.WeakSet()
@@ -651,15 +464,15 @@ _producers: weakref.WeakSet[Producer] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for producer in list(_producers):
-        producer._forked()
+        producer._accumulator.forget_parent()
 
 
 @atexit.register
 def _warn_at_exit() -> None:
     """A program that ends without close() is told what it may have lost."""
     for producer in list(_producers):
-        unacknowledged = producer._unacknowledged()
-        if unacknowledged and not producer._closed and producer._session.network.usable_here:
+        unacknowledged = producer._accumulator.unacknowledged()
+        if unacknowledged and not producer._accumulator.closed and producer._session.network.usable_here:
             story = (
                 f"the program ends with {unacknowledged} records that are not acknowledged; "
                 "use the Producer as a context manager, or call close()"
@@ -672,48 +485,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _as_bytes(data: Data | None, what: str) -> bytes | None:
-    if data is None or type(data) is bytes:
+def _checked_run(
+    values: list[Any],
+    keys: list[Any] | None,
+    taken: int,
+    headers: list[tuple[str, bytes | None]],
+    timestamp: int | None,
+) -> Run:
+    """Values and keys as bytes, as many as there are of both."""
+    if keys is not None:
+        values = values[: len(keys)]
+        keys = _all_bytes(keys, "keys", taken)
+    return Run(_all_bytes(values, "values", taken), keys, 0, headers, timestamp)
+
+
+def _all_bytes(data: list[Any], what: str, taken: int) -> list[Any]:
+    if set(map(type, data)) <= _BYTES_OR_NONE:
         return data
-    if isinstance(data, str):
-        return data.encode()
-    if isinstance(data, bytes):
-        return bytes(data)
-    hint = (
-        "bytes(...) makes it so"
-        if isinstance(data, bytearray | memoryview)
-        else "encode it first, as JSON perhaps"
-    )
-    raise TypeError(f"{what} is bytes, str or None, not {type(data).__name__}; {hint}")
+    return [as_bytes(each, f"{what}[{taken + at}]") for at, each in enumerate(data)]
 
 
-def _as_headers(headers: Headers | None) -> list[tuple[str, bytes | None]]:
-    if headers is None:
-        return NO_HEADERS
-    if isinstance(headers, str | bytes):
-        raise TypeError("headers are (name, value) pairs or a mapping, not one string")
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    checked: list[tuple[str, bytes | None]] = []
-    for pair in pairs:
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise TypeError(f"a header is a (name, value) pair, not {pair!r:.80}")
-        name, value = pair
-        if not isinstance(name, str):
-            raise TypeError(f"the name of a header is a str, not {type(name).__name__}")
-        checked.append((name, _as_bytes(value, f"header {name!r}")))
-    return checked
-
-
-def _check_timestamp(timestamp: object) -> None:
-    if isinstance(timestamp, bool) or not isinstance(timestamp, int):
-        raise TypeError(f"timestamp is whole milliseconds since 1970, not {type(timestamp).__name__}")
-    if not 0 <= timestamp <= INT64_MAX:
-        raise ValueError(f"timestamp is 0 to {INT64_MAX} milliseconds since 1970, not {timestamp}")
-
-
-def _size(key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]) -> int:
-    """At most this many bytes in a batch."""
-    size = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
-    for name, data in headers:
-        size += 4 * len(name) + len(data or b"") + 10
-    return size
+def _parts(places: list[int], run: Run) -> dict[int, Run]:
+    """A run, divided by the partition of each record, in order."""
+    assert run.keys is not None
+    parts = {place: Run([], [], 0, run.headers, run.timestamp) for place in set(places)}
+    add_value = {place: part.values.append for place, part in parts.items()}  # type: ignore[attr-defined]
+    add_key = {place: part.keys.append for place, part in parts.items()}  # type: ignore[union-attr]
+    for place, value, key in zip(places, run.values, run.keys, strict=True):
+        add_value[place](value)
+        add_key[place](key)
+    return parts

@@ -8,7 +8,9 @@ Rules of this file:
    are not acknowledged are sent again in order, with the sequences they had.
 3. When a batch fails for good, all after it fail with the same story, and the partition's next batch
    begins a new producer session: so nothing after a failure becomes durable.
-4. A batch that was never tried, or only refused, may get another sequence; one whose outcome is unknown
+4. Answers come in the order of the batches. So a later one's answer says that the answer of an earlier
+   one got lost, as does a new leader of the partition: then it is sent again without waiting for more.
+5. A batch that was never tried, or only refused, may get another sequence; one whose outcome is unknown
    may not.
 
 Everything here runs in the I/O thread; what it shares with senders (``open``, ``pending``) is under the
@@ -19,12 +21,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from odradek.connection import Outcome, Timer
-from odradek.delivery import UNKNOWN_OFFSET, Batch, Clock, Item
+from odradek.delivery import UNKNOWN_OFFSET, Batch, Clock
 from odradek.options import ProducerOptions
 from odradek.protocol.batch import SEQUENCE_MODULUS, read_header
 from odradek.protocol.errors import (
@@ -36,58 +37,15 @@ from odradek.protocol.errors import (
 )
 from odradek.protocol.messages import InitProducerId, Produce
 from odradek.protocol.records import DecodedRecord, decode_batch
-from odradek.session import Backoff, Session
+from odradek.queues import PartitionQueue
+from odradek.session import Session
 
 logger = logging.getLogger("odradek")
 
 CLOCK_TICK_S: Final = 0.01
 """How old the timestamp of a record may be that joins an open batch: one clock read serves many."""
-
-
-class PartitionQueue:
-    """One partition's batches: ``open`` gathers, ``pending`` is full and waits, ``sent`` is on its way."""
-
-    __slots__ = (
-        "backoff",
-        "burnt",
-        "bytes_max",
-        "deadline_timer",
-        "endpoint",
-        "identity",
-        "last_error",
-        "linger_timer",
-        "next_sequence",
-        "notified",
-        "open",
-        "partition",
-        "pending",
-        "retry_timer",
-        "sent",
-        "topic",
-    )
-
-    def __init__(self, topic: str, partition: int, bytes_max: int, backoff: Backoff) -> None:
-        self.topic = topic
-        self.partition = partition
-        self.bytes_max = bytes_max
-        self.backoff = backoff
-        self.open: Batch | None = None
-        self.pending: deque[Batch] = deque()
-        self.sent: list[Batch] = []
-        self.identity: tuple[int, int] | None = None
-        self.burnt: tuple[int, int] | None = None
-        self.next_sequence = 0
-        self.notified = False
-        self.endpoint: str | None = None
-        self.last_error: OdradekError | None = None
-        self.linger_timer: Timer | None = None
-        self.retry_timer: Timer | None = None
-        self.deadline_timer: Timer | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether anything waits or is on its way."""
-        return bool(self.sent or self.pending or self.open is not None)
+PROBE_S: Final = 0.25
+"""A batch that is on its way for so long may be on its way to a leader that is gone: that is looked up."""
 
 
 class Sender:
@@ -186,6 +144,7 @@ class Sender:
         if queue.endpoint is None or not any(other.flying for other in queue.sent):
             # The road may change only while nothing is on it, so that nothing overtakes.
             queue.endpoint = self._session.route(queue.topic, queue.partition)
+            queue.leader_epoch = self._session.leader_epoch(queue.topic, queue.partition)
         request = Produce(
             topic=queue.topic, partition=queue.partition, acks=self._options.acks, format="batch"
         )
@@ -193,8 +152,9 @@ class Sender:
         if self._options.acks == 0:
             return self._transmit_unanswered(queue, batch, request)
         batch.flying = True
+        batch.sent_at = time.monotonic()
         attempt = batch.attempt
-        self._session.submit_to_partition(
+        batch.ticket = self._session.submit_to_partition(
             queue.topic,
             queue.partition,
             request,
@@ -220,6 +180,8 @@ class Sender:
         batch.flying = False
         self._clock.read()
         error = outcome.error
+        if error is None or isinstance(error, OutOfOrderSequenceNumber):
+            self._abandon(queue, queue.sent[: queue.sent.index(batch)])
         if error is None:
             queue.backoff.reset()
             offset = outcome.reply.offset
@@ -239,6 +201,32 @@ class Sender:
             logger.debug("%s-%d: a batch is sent again after: %s", queue.topic, queue.partition, error)
         else:
             self._fail_from(queue, batch, error)
+
+    def _abandon(self, queue: PartitionQueue, batches: list[Batch]) -> None:
+        """Wait no more for the answers to these: they got lost, and what became of the batches is unknown."""
+        if not self._options.deduplicated:
+            return  # to send it again could write it twice, so that has to wait as long as it may
+        for batch in batches:
+            if batch.flying and batch.ticket is not None:
+                logger.debug("%s-%d: the answer to a batch got lost", queue.topic, queue.partition)
+                self._session.network.abandon(*batch.ticket)
+                batch.flying = False
+                batch.maybe_done = True
+
+    def _probe(self, queue: PartitionQueue) -> None:
+        """Look for a new leader where the present one has been silent for long."""
+        now = time.monotonic()
+        flying_since = [batch.sent_at for batch in queue.sent if batch.flying]
+        if flying_since and now - max(flying_since[0], queue.asked_at) > PROBE_S:
+            queue.asked_at = now
+            self._session.refresh(queue.topic, lambda _: self._probed(queue))
+
+    def _probed(self, queue: PartitionQueue) -> None:
+        leader_epoch = self._session.leader_epoch(queue.topic, queue.partition)
+        if leader_epoch != queue.leader_epoch:
+            queue.leader_epoch = leader_epoch
+            self._abandon(queue, list(queue.sent))
+            self.dispatch(queue)
 
     def _out_of_order(self, queue: PartitionQueue, batch: Batch, error: OdradekError) -> None:
         first = next(other for other in queue.sent if not other.done)
@@ -301,7 +289,7 @@ class Sender:
             clock=self._clock,
         )
         for record in records:
-            child.put(Item(record.value, record.key, list(record.headers), record.timestamp))
+            child.put((record.value, record.key, list(record.headers), record.timestamp))
         child.seal()
         child.identity = parent.identity
         child.base_sequence = (parent.base_sequence + first) % SEQUENCE_MODULUS
@@ -425,6 +413,8 @@ class Sender:
         self._tick_timer = None
         if self._queues:
             self._keep_clock()
+            for queue in list(self._queues):
+                self._probe(queue)
             self._session.refresh_old({queue.topic for queue in self._queues})
 
     # -- producer ids --------------------------------------------------------------------------

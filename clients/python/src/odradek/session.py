@@ -6,6 +6,7 @@ answers, else through a router. A direct endpoint that was silent is left alone 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import random
@@ -105,6 +106,8 @@ class Session:
         self._topics: dict[str, TopicMetadata] = {}
         self._topics_at: dict[str, float] = {}
         self._avoided_until: dict[str, float] = {}
+        self.on_topic: Callable[[TopicMetadata], None] | None = None
+        """Called with what was learnt of a topic; from the I/O thread or from a user's."""
         self._refreshing: dict[str, list[Callable[[OdradekError | None], None]]] = {}
         self.network = Network(f"odradek-{kind}-{next(_session_numbers)}")
 
@@ -161,12 +164,11 @@ class Session:
         waiter = _Waiter()
         attempt_s = min(timeout_s, max(self.request_timeout_s, (request.timeout_ms or 0) / 1000))
         if partition is None:
-            self.network.call(lambda: self._submit_to_router(request, (), waiter, attempt_s))
+            self.network.call(self._submit_to_router, request, (), waiter, attempt_s)
         else:
             topic, number = partition
-            self.network.call(
-                lambda: self.submit_to_partition(topic, number, request, (), waiter, timeout_s=attempt_s)
-            )
+            submit = functools.partial(self.submit_to_partition, timeout_s=attempt_s)
+            self.network.call(submit, topic, number, request, (), waiter)
         return waiter.wait(timeout_s + WAITER_GRACE_S)
 
     def topic(self, name: str, *, create: bool, timeout_s: float) -> TopicMetadata:
@@ -224,13 +226,15 @@ class Session:
         *,
         timeout_s: float | None = None,
         endpoint: str | None = None,
-    ) -> None:
-        """Send a request for a partition, once; to ``endpoint`` where one was chosen by ``route``."""
+    ) -> tuple[str, int]:
+        """Send a request for a partition, once; to ``endpoint`` where one was chosen by ``route``.
+
+        Returns what ``network.abandon`` takes.
+        """
         timeout_s = timeout_s or self.request_timeout_s
         direct = self.route(topic, partition) if endpoint is None else endpoint
         if direct == self.router:
-            self._submit_to_router(request, payload, callback, timeout_s)
-            return
+            return self._submit_to_router(request, payload, callback, timeout_s)
 
         def after(outcome: Outcome) -> None:
             if isinstance(outcome.error, NetworkException | RequestTimedOut):
@@ -241,7 +245,7 @@ class Session:
             callback(outcome)
 
         self._prepare(request, timeout_s)
-        self.network.send(
+        number = self.network.send(
             direct,
             request,
             payload,
@@ -249,6 +253,7 @@ class Session:
             timeout_s=timeout_s,
             connect_timeout_s=min(self._connect_timeout_s, DIRECT_CONNECT_MS_MAX / 1000),
         )
+        return direct, number
 
     def submit_unanswered(
         self, topic: str, partition: int, request: Request, payload: Sequence[Frame]
@@ -265,12 +270,22 @@ class Session:
     def route(self, topic: str, partition: int) -> str:
         """The endpoint for a partition's requests: its own if that may answer, else the router's."""
         metadata = self._topics.get(topic)
-        if not self.options.direct or metadata is None or partition >= len(metadata.partitions):
+        if metadata is None or partition >= len(metadata.partitions):
+            self.refresh(topic)  # a group's member is told of partitions that it has never looked up
+            return self.router
+        if not self.options.direct:
             return self.router
         for endpoint in metadata.partitions[partition].endpoints:
             if endpoint.startswith("ipc://") and self._may_answer(endpoint):
                 return endpoint
         return self.router
+
+    def leader_epoch(self, topic: str, partition: int) -> int:
+        """The epoch of a partition's leader as far as it is known, else -1."""
+        metadata = self._topics.get(topic)
+        if metadata is None or partition >= len(metadata.partitions):
+            return -1
+        return metadata.partitions[partition].leader_epoch
 
     def _may_answer(self, endpoint: str) -> bool:
         if self._avoided_until.get(endpoint, 0.0) > time.monotonic():
@@ -311,6 +326,8 @@ class Session:
             if error is None:
                 self._topics[topic] = found
                 self._topics_at[topic] = time.monotonic()
+                if self.on_topic is not None:
+                    self.on_topic(found)
             return error
         return UnknownTopicOrPartition(f"the broker does not know topic {topic!r}")
 
@@ -321,7 +338,7 @@ class Session:
 
     def _submit_to_router(
         self, request: Request, payload: Sequence[Frame], callback: Callback, timeout_s: float
-    ) -> None:
+    ) -> tuple[str, int]:
         router = self.router
 
         def after(outcome: Outcome) -> None:
@@ -330,7 +347,7 @@ class Session:
             callback(outcome)
 
         self._prepare(request, timeout_s)
-        self.network.send(
+        number = self.network.send(
             router,
             request,
             payload,
@@ -338,6 +355,7 @@ class Session:
             timeout_s=timeout_s,
             connect_timeout_s=self._connect_timeout_s,
         )
+        return router, number
 
 
 def _topic_error(topic: TopicMetadata) -> OdradekError | None:

@@ -1,0 +1,100 @@
+"""Offsets of groups that nobody uses are forgotten after a while, a bounded number in each turn.
+
+Rule 1. Only a group without members loses offsets.
+Rule 2. An offset expires when both its commit and the end of its group's last member lie longer back
+        than ``offsets.retention.minutes``; a group expires with the last of its offsets.
+Rule 3. A clock that jumps forward while the coordinator runs expires nothing: the time that counts is
+        never further on than the coordinator's own steady clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from actors.actor import Moment
+from actors.groups import Group
+from actors.ledger import Entry, GroupKey, OffsetKey
+from actors.state import CoordinatorState
+
+MINUTE_MS = 60_000
+CHECK_INTERVAL_S = 600.0
+"""Kafka's offsets.retention.check.interval.ms. The first check comes that long after the start."""
+EXPIRED_PER_TURN_MAX = 1000
+EXAMINED_PER_TURN_MAX = 5000
+"""Groups and offsets that one turn looks at."""
+
+
+class SteadyClock:
+    """The time of day, as far as it goes along with the monotonic clock since the start."""
+
+    def __init__(self, now: Moment) -> None:
+        self._start = now
+
+    def wall_ms(self, now: Moment) -> int:
+        """The earlier one of what the clock says and of what it should say."""
+        elapsed_ms = int((now.monotonic_s - self._start.monotonic_s) * 1000)
+        return min(now.wall_ms, self._start.wall_ms + elapsed_ms)
+
+
+class Expiry:
+    """When to look for expired offsets, and how far the present look has come."""
+
+    def __init__(self, state: CoordinatorState, retention_ms: int) -> None:
+        self._state = state
+        self._retention_ms = retention_ms
+        self._clock: SteadyClock | None = None
+        self._pass: Iterator[tuple[int, list[Entry]]] | None = None
+        self._due_s: float | None = None
+
+    def due_s(self) -> float | None:
+        """When ``entries`` is to be called again."""
+        return self._due_s
+
+    def entries(self, now: Moment) -> list[Entry]:
+        """One turn's worth of what has expired; mostly nothing. To be staged at once."""
+        if self._clock is None or self._due_s is None:
+            self._clock = SteadyClock(now)
+            self._due_s = now.monotonic_s + CHECK_INTERVAL_S
+        if now.monotonic_s < self._due_s:
+            return []
+        if self._pass is None:
+            self._pass = self._look(self._clock.wall_ms(now) - self._retention_ms)
+        examined, expired = 0, list[Entry]()
+        for cost, entries in self._pass:
+            examined += cost
+            expired += entries
+            if examined >= EXAMINED_PER_TURN_MAX or len(expired) >= EXPIRED_PER_TURN_MAX:
+                return expired
+        self._pass = None
+        self._due_s = now.monotonic_s + CHECK_INTERVAL_S
+        return expired
+
+    def _look(self, before_ms: int) -> Iterator[tuple[int, list[Entry]]]:
+        """(how much was looked at, what expired), group by group; groups may change in between."""
+        for name in list(self._state.groups):
+            group = self._state.groups.get(name)
+            if group is None or not _may_expire(group, before_ms):
+                yield 1, []
+                continue
+            yield from self._look_at(name, before_ms)
+
+    def _look_at(self, name: str, before_ms: int) -> Iterator[tuple[int, list[Entry]]]:
+        kept = 0
+        for place, committed in list(self._state.offsets.of_group(name).items()):
+            group = self._state.groups.get(name)
+            if group is None or not _may_expire(group, before_ms):
+                return
+            if self._state.offsets.of_group(name).get(place) is not committed:
+                kept += 1
+            elif committed.committed_at_ms <= before_ms:
+                yield 1, [Entry(OffsetKey(name, *place), None)]
+            else:
+                kept += 1
+                yield 1, []
+        group = self._state.groups.get(name)
+        if kept == 0 and group is not None and _may_expire(group, before_ms):
+            yield 1, [Entry(GroupKey(name), None)]
+
+
+def _may_expire(group: Group, before_ms: int) -> bool:
+    return not group.members and group.head.empty_since_ms <= before_ms
