@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from heapq import heapify, heapreplace
 
 from odradek.protocol.errors import UnsupportedAssignor
 
@@ -98,9 +99,11 @@ class _StickyAssignment:
 
     def run(self) -> Targets:
         free = self._keep()
+        if self._are_equals():
+            free |= self._take_surplus()
+        queues: dict[tuple[str, ...], list[tuple[int, str]]] = {}
         for topic, partition in self._hardest_first(free):
-            lightest = min(self._subscribers[topic], key=lambda member: (self._sizes[member], member))
-            self._give(lightest, topic, partition)
+            self._give(self._lightest(queues, tuple(self._subscribers[topic])), topic, partition)
         self._even_out()
         return {
             member: frozenset((topic, partition) for topic, numbers in held.items() for partition in numbers)
@@ -116,6 +119,38 @@ class _StickyAssignment:
                     free.remove((topic, partition))
                     self._give(member, topic, partition)
         return free
+
+    def _are_equals(self) -> bool:
+        """Whether every member that subscribes to anything subscribes to the same topics."""
+        return all(len(members) == len(self._members) for members in self._subscribers.values())
+
+    def _take_surplus(self) -> set[TopicPartition]:
+        """Among equals no chain is needed: who has more than its share gives up the rest at once.
+
+        As many as the division leaves over may have one more: those that have most.
+        """
+        total = sum(self._counts[topic] for topic in self._subscribers)
+        share, left_over = divmod(total, max(len(self._members), 1))
+        surplus: set[TopicPartition] = set()
+        by_size = sorted(self._members, key=lambda member: (-self._sizes[member], member))
+        for place, member in enumerate(by_size):
+            while self._sizes[member] > share + (place < left_over):
+                topic = max(self._held[member], key=lambda name: len(self._held[member][name]))
+                surplus.add((topic, self._held[member][topic].pop()))
+                self._sizes[member] -= 1
+        return surplus
+
+    def _lightest(
+        self, queues: dict[tuple[str, ...], list[tuple[int, str]]], members: tuple[str, ...]
+    ) -> str:
+        """The one of these members that holds least. Queues are in order but for sizes that grew since."""
+        queue = queues.get(members)
+        if queue is None:
+            queue = queues[members] = [(self._sizes[member], member) for member in members]
+            heapify(queue)
+        while queue[0][0] != self._sizes[queue[0][1]]:
+            heapreplace(queue, (self._sizes[queue[0][1]], queue[0][1]))
+        return queue[0][1]
 
     def _hardest_first(self, free: set[TopicPartition]) -> list[TopicPartition]:
         """Those that fewest members can take come first."""

@@ -9,10 +9,9 @@ Rule 3. A clock that jumps forward while the coordinator runs expires nothing: t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from actors.actor import Moment
-from actors.groups import Group
 from actors.ledger import Entry, GroupKey, OffsetKey
 from actors.state import CoordinatorState
 
@@ -43,58 +42,46 @@ class Expiry:
         self._state = state
         self._retention_ms = retention_ms
         self._clock: SteadyClock | None = None
-        self._pass: Iterator[tuple[int, list[Entry]]] | None = None
+        self._pass: Iterator[Entry | None] | None = None
         self._due_s: float | None = None
 
     def due_s(self) -> float | None:
-        """When ``entries`` is to be called again."""
+        """When ``turn`` is to be called again."""
         return self._due_s
 
-    def entries(self, now: Moment) -> list[Entry]:
-        """One turn's worth of what has expired; mostly nothing. To be staged at once."""
+    def turn(self, now: Moment, stage: Callable[[list[Entry]], None]) -> int:
+        """Stage one turn's worth of what has expired; how many entries that were, mostly none."""
         if self._clock is None or self._due_s is None:
             self._clock = SteadyClock(now)
             self._due_s = now.monotonic_s + CHECK_INTERVAL_S
         if now.monotonic_s < self._due_s:
-            return []
+            return 0
         if self._pass is None:
             self._pass = self._look(self._clock.wall_ms(now) - self._retention_ms)
-        examined, expired = 0, list[Entry]()
-        for cost, entries in self._pass:
-            examined += cost
-            expired += entries
-            if examined >= EXAMINED_PER_TURN_MAX or len(expired) >= EXPIRED_PER_TURN_MAX:
+        expired = 0
+        for examined, entry in enumerate(self._pass, 1):
+            if entry is not None:
+                stage([entry])
+                expired += 1
+            if examined >= EXAMINED_PER_TURN_MAX or expired >= EXPIRED_PER_TURN_MAX:
                 return expired
         self._pass = None
         self._due_s = now.monotonic_s + CHECK_INTERVAL_S
         return expired
 
-    def _look(self, before_ms: int) -> Iterator[tuple[int, list[Entry]]]:
-        """(how much was looked at, what expired), group by group; groups may change in between."""
+    def _look(self, before_ms: int) -> Iterator[Entry | None]:
+        """For each thing that is looked at its tombstone, or None; all may change in between."""
         for name in list(self._state.groups):
-            group = self._state.groups.get(name)
-            if group is None or not _may_expire(group, before_ms):
-                yield 1, []
-                continue
-            yield from self._look_at(name, before_ms)
+            yield None
+            offsets = self._state.offsets.of_group(name)
+            for place in list(offsets) if self._may_expire(name, before_ms) else ():
+                committed = offsets.get(place)
+                is_old = committed is not None and committed.committed_at_ms <= before_ms
+                expires = is_old and self._may_expire(name, before_ms)
+                yield Entry(OffsetKey(name, *place), None) if expires else None
+            if self._may_expire(name, before_ms) and not self._state.offsets.of_group(name):
+                yield Entry(GroupKey(name), None)
 
-    def _look_at(self, name: str, before_ms: int) -> Iterator[tuple[int, list[Entry]]]:
-        kept = 0
-        for place, committed in list(self._state.offsets.of_group(name).items()):
-            group = self._state.groups.get(name)
-            if group is None or not _may_expire(group, before_ms):
-                return
-            if self._state.offsets.of_group(name).get(place) is not committed:
-                kept += 1
-            elif committed.committed_at_ms <= before_ms:
-                yield 1, [Entry(OffsetKey(name, *place), None)]
-            else:
-                kept += 1
-                yield 1, []
+    def _may_expire(self, name: str, before_ms: int) -> bool:
         group = self._state.groups.get(name)
-        if kept == 0 and group is not None and _may_expire(group, before_ms):
-            yield 1, [Entry(GroupKey(name), None)]
-
-
-def _may_expire(group: Group, before_ms: int) -> bool:
-    return not group.members and group.head.empty_since_ms <= before_ms
+        return group is not None and not group.members and group.head.empty_since_ms <= before_ms

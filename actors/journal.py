@@ -130,6 +130,11 @@ class Journal:
         return self._in_flight is None and not self._gathering.records
 
     @property
+    def is_writing(self) -> bool:
+        """Whether a round is on its way to the disk; ``synced`` ends it."""
+        return self._in_flight is not None
+
+    @property
     def is_full(self) -> bool:
         """Whether so much waits for the disk that new requests must be refused."""
         rounds = [self._gathering, *([self._in_flight] if self._in_flight else [])]

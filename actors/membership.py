@@ -246,9 +246,7 @@ def leave_for_a_while(group: Group, member_id: str) -> list[Entry]:
 def refresh(group: Group, table: TopicTable) -> list[Entry]:
     """A new target for everybody, where members, subscriptions or topics call for one."""
     head = group.head
-    subscriptions = {
-        member_id: _subscription(group.profile(member_id), table) for member_id in group.members
-    }
+    subscriptions = {member_id: _subscription(group.profile(member_id), table) for member_id in group.members}
     counts = _partition_counts(subscriptions, table)
     if counts != head.partitions:
         # An epoch that has no target yet may as well be the one that knows of the new counts.
@@ -286,9 +284,7 @@ def _chosen_assignor(group: Group) -> str:
     return min(votes, key=lambda name: (-votes[name], name), default=ASSIGNOR_DEFAULT)
 
 
-def _new_targets(
-    group: Group, subscriptions: Mapping[str, Collection[str]], head: GroupHead
-) -> list[Entry]:
+def _new_targets(group: Group, subscriptions: Mapping[str, Collection[str]], head: GroupHead) -> list[Entry]:
     targets = ASSIGNORS[head.assignor](
         subscriptions,
         head.partitions,

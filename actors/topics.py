@@ -56,6 +56,4 @@ class TopicTable:
 
     def _among(self, pattern: str, names: list[str]) -> frozenset[str]:
         compiled = compile_pattern(pattern)
-        return frozenset(
-            name for name in names if not self.topics[name].internal and compiled.matches(name)
-        )
+        return frozenset(name for name in names if not self.topics[name].internal and compiled.matches(name))

@@ -1,7 +1,4 @@
-"""What travels from the supervisor to a process that it starts: plain data, and where to begin.
-
-It stands apart from ``child.py`` so that the supervisor need not load what only its children use.
-"""
+"""What travels from the supervisor to a process that it starts: plain data."""
 
 from __future__ import annotations
 
@@ -33,10 +30,3 @@ class ChildSpec:
     auto_create_topics: bool = True
     default_partitions: int = 1
     memory_bytes_max: int = 0
-
-
-def enter_child(spec: ChildSpec) -> None:
-    """The first call in a new process; the fork server has the module that it imports loaded already."""
-    from supervisor.child import run_child  # noqa: PLC0415  # the supervisor itself does without
-
-    run_child(spec)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from odradek.protocol.messages import StatusReply
-from supervisor.childspec import enter_child
 from supervisor.datadirectory import DataDirectory
 from supervisor.effects import (
     Effect,
@@ -28,6 +27,7 @@ from supervisor.effects import (
     TellChild,
     UnlinkDiscarded,
 )
+from supervisor.entry import enter_child
 from supervisor.exits import Exit
 from supervisor.logs import EventLog
 from supervisor.overseer import Overseer

@@ -16,6 +16,7 @@ import setproctitle
 import actors.partition
 import partitions.log
 import supervisor.child
+import supervisor.entry
 import supervisor.processes
 import transport.host
 from actors.messages import TO_CHILD, ChildBeat
@@ -33,6 +34,7 @@ PRELOADED = (
     actors.partition,
     partitions.log,
     supervisor.child,
+    supervisor.entry,
     supervisor.processes,
     transport.host,
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from actors import journal as journal_module
 from actors.actor import Envelope, Moment, Synced
 from actors.assignment import PartitionSet
-from actors.coordinator import CoordinatorActor, CoordinatorOptions, CoordinatorState
+from actors.coordinator import CoordinatorActor, CoordinatorOptions
 from actors.effects import Effect, Reply, Sync
 from actors.ledger import (
     CommittedOffset,
@@ -33,6 +33,7 @@ from actors.ledger import (
 from actors.members import MemberState, Standing
 from actors.messages import Configure
 from actors.producer_ids import PRODUCER_IDS_PER_BLOCK
+from actors.state import CoordinatorState
 from odradek.protocol.batch import BatchHeader, Buffer, check_batch, read_header
 from odradek.protocol.errors import CorruptMessage, KafkaStorageError, MessageTooLarge
 from odradek.protocol.messages import (

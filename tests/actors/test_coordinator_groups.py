@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from actors import coordinator as coordinator_module
 from actors import membership
+from actors import state as state_module
 from odradek.protocol.messages import (
     GroupDelete,
     GroupDeleteReply,
@@ -269,7 +269,7 @@ def test_two_members_cannot_be_one_instance() -> None:
 
 def test_groups_and_members_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "MEMBERS_PER_GROUP_MAX", 2)
-    monkeypatch.setattr(coordinator_module, "GROUPS_MAX", 1)
+    monkeypatch.setattr(state_module, "GROUPS_MAX", 1)
     c = Coordinating()
     c.join("a")
     c.join("b")

@@ -11,7 +11,6 @@ from actors.groups import Group, TwoOwners
 from actors.members import (
     EPOCH_PAUSE,
     TRANSITIONS,
-    InvalidTransition,
     MemberState,
     Standing,
     Step,
@@ -22,6 +21,7 @@ from actors.members import (
     resume,
 )
 from actors.sessions import MemberName, Sessions
+from actors.transitions import InvalidTransition
 from odradek.protocol.errors import FencedMemberEpoch
 
 STABLE, UNREVOKED, UNRELEASED = MemberState.STABLE, MemberState.UNREVOKED, MemberState.UNRELEASED

@@ -152,6 +152,7 @@ class FakeBroker:
         self.direct_requests = 0
         self.message_bytes_max = 1 << 30
         self.auto_create = True
+        self.leader_epoch = 1
         self.heartbeat_interval_ms = 20
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
@@ -362,7 +363,9 @@ class FakeBroker:
         if name not in self.topics:
             return m.TopicMetadata(name=name, error=UnknownTopicOrPartition(f"no topic {name}").wire())
         partitions = [
-            m.PartitionMetadata(partition=number, leader_epoch=1, endpoints=self.direct_endpoints)
+            m.PartitionMetadata(
+                partition=number, leader_epoch=self.leader_epoch, endpoints=self.direct_endpoints
+            )
             for number in range(len(self.topics[name]))
         ]
         return m.TopicMetadata(name=name, topic_id=name, partitions=partitions)

@@ -22,7 +22,7 @@ from odradek.protocol.errors import (
     UnknownMemberId,
     UnknownTopicOrPartition,
 )
-from tests.clients.fake_broker import FakeBroker
+from tests.clients.fake_broker import FakeBroker, Partition
 
 WAIT_S = 10.0
 EVENTS = TopicPartition("events", 0)
@@ -526,3 +526,31 @@ def test_close_ends_at_once_though_its_last_requests_make_new_ones() -> None:
         network.call(seek_and_stop)
         consumer.close()
         assert not network._thread.is_alive(), "a socket was left open"
+
+
+def test_new_partitions_are_read_from_their_start_without_a_restart(broker: FakeBroker) -> None:
+    fill(broker, "events", [b"old"])
+    assigned: list[TopicPartition] = []
+    with Consumer(
+        broker.endpoint,
+        topics=["events"],
+        auto_offset_reset="latest",
+        metadata_age_max_ms=20,
+        on_assigned=assigned.extend,
+    ) as consumer:
+        assert consumer.poll(0.05) == []
+        with broker.lock:
+            broker.topics["events"].append(Partition())
+        fill(broker, "events", [b"new"], partition=1)
+        assert values(take(consumer, 1)) == [b"new"]
+        assert consumer.assignment() == {EVENTS, TopicPartition("events", 1)}
+    assert assigned == [EVENTS, TopicPartition("events", 1)]
+
+
+def test_a_member_of_a_group_goes_straight_to_its_partitions() -> None:
+    with FakeBroker({"wide": 4}, direct=True) as broker:
+        fill(broker, "wide", numbered(5), 2)
+        before = broker.direct_requests
+        with fast(broker) as consumer:
+            assert values(take(consumer, 5)) == numbered(5)
+            broker.wait_for(lambda: broker.direct_requests > before)

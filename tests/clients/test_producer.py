@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,8 @@ from odradek.protocol.errors import (
     UnknownTopicOrPartition,
     UnsupportedCompressionType,
 )
-from odradek.protocol.partitioning import partition_for_key
-from tests.clients.fake_broker import FakeBroker
+from odradek.protocol.partitioning import REMEMBERED_KEYS_MAX, partition_for_key, positive_hash
+from tests.clients.fake_broker import FakeBroker, Partition
 
 WAIT_S = 10.0
 
@@ -517,3 +518,172 @@ def test_after_fork_a_producer_says_so(broker: FakeBroker) -> None:
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 42
         assert producer.send("events", b"x").result(WAIT_S).offset == 1
+
+
+# -- keys, partitions, headers, timestamps: on the fast path, and off it -------------------------------
+
+
+def test_every_kind_of_send_carries_what_it_was_given(broker: FakeBroker) -> None:
+    kinds: list[dict[str, object]] = [
+        {},
+        {"key": b"bytes"},
+        {"key": "str"},
+        {"partition": 0},
+        {"headers": [("h", b"x")]},
+        {"headers": {"h": "y"}, "key": "k"},
+        {"timestamp": 7},
+        {"key": b"", "timestamp": 0, "partition": 0, "headers": []},
+    ]
+    sent: list[tuple[Delivery, bytes | None, dict[str, object]]] = []
+    with Producer(broker.endpoint, batch_bytes_max=1_500) as producer:
+        for round_number in range(40):
+            for kind in kinds:
+                value = None if round_number % 7 == 3 else b"%d" % round_number
+                again = (
+                    {**kind, "headers": [("h", b"x")]} if "key" not in kind and "headers" in kind else kind
+                )
+                sent.append((producer.send("events", value, **again), value, again))  # type: ignore[arg-type]
+            sent.append((producer.send("events", "text", key="é"), b"text", {"key": "é"}))
+        producer.flush(WAIT_S)
+    stored = broker.records("events")
+    assert len(stored) == len(sent)
+    for record, (delivery, value, kind) in zip(stored, sent, strict=True):
+        assert delivery.result(0).offset == record.offset
+        key = kind.get("key")
+        assert record.key == (key.encode() if isinstance(key, str) else key)
+        assert record.value == value
+        wanted: Any = kind.get("headers") or []
+        pairs = wanted.items() if isinstance(wanted, dict) else wanted
+        assert [name for name, _ in record.headers] == [name for name, _ in pairs]
+        assert "timestamp" not in kind or record.timestamp == kind["timestamp"] == delivery.timestamp
+
+
+def test_headers_from_an_iterator_are_used_once(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        producer.send("events", b"v", headers=iter([("h", b"x")])).result(WAIT_S)
+    assert list(broker.records("events")[0].headers) == [("h", b"x")]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"key": 5}, {"value": 5, "key": b"k"}, {"partition": True}, {"timestamp": "1"}]
+)
+def test_wrong_types_are_refused_while_a_batch_is_open(broker: FakeBroker, bad: dict[str, object]) -> None:
+    with Producer(broker.endpoint, linger_ms=60_000) as producer:
+        producer.send("events", b"0", key=b"k")
+        with pytest.raises(TypeError):
+            producer.send("events", **{"value": b"v", **bad})  # type: ignore[arg-type]
+        producer.send("events", b"1", key=b"k")
+    assert broker.values("events") == [b"0", b"1"]
+
+
+def test_keyed_send_many_keeps_the_order_of_each_key_and_knows_each_place(broker: FakeBroker) -> None:
+    keys: list[bytes | str | None] = [f"user-{number % 37}" for number in range(5_000)]
+    keys[100:200] = [None] * 100
+    values = numbered(5_000)
+    with Producer(broker.endpoint, batch_bytes_max=5_000) as producer:
+        handles = producer.send_many("wide", iter(values), keys=iter(keys))
+        results = handles.results(WAIT_S)
+        assert [handles[at].result(0) for at in (0, 150, 4_321, -1)] == [
+            results[at] for at in (0, 150, 4_321, -1)
+        ]
+    logs = [broker.records("wide", number) for number in range(4)]
+    for at, found in enumerate(results):
+        record = logs[found.partition][found.offset]
+        assert (record.key, record.value) == (None if keys[at] is None else keys[at].encode(), values[at])  # type: ignore[union-attr]
+        if keys[at] is not None:
+            assert found.partition == partition_for_key(record.key or b"", 4)
+    for log in logs:
+        assert [int(record.value or b"") for record in log] == sorted(
+            int(record.value or b"") for record in log
+        )
+
+
+def test_keyed_send_many_to_one_partition(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        producer.send_many("wide", numbered(50), keys=numbered(50), partition=2).wait(WAIT_S)
+        with pytest.raises(UnknownTopicOrPartition):
+            producer.send_many("wide", [b"v"], keys=[b"k"], partition=4)
+    assert [record.key for record in broker.records("wide", 2)] == numbered(50)
+
+
+def test_unequal_numbers_of_keys_and_values_are_refused(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        with pytest.raises(ValueError, match="fewer keys than values: 2"):
+            producer.send_many("wide", [b"1", b"2", b"3"], keys=[b"1", b"2"])
+        with pytest.raises(ValueError, match="fewer values than keys: 1"):
+            producer.send_many("wide", [b"1"], keys=[b"1", b"2"])
+
+
+def test_hashes_are_remembered_within_a_bound() -> None:
+    hashes = positive_hash.__self__  # type: ignore[attr-defined]
+    first = [positive_hash(b"key-%d" % number) for number in range(REMEMBERED_KEYS_MAX + 100)]
+    assert len(hashes) <= REMEMBERED_KEYS_MAX
+    again = [positive_hash(b"key-%d" % number) for number in range(REMEMBERED_KEYS_MAX + 100)]
+    assert first == again
+    hashes.clear()
+    positive_hash(b"x" * 10_000)
+    assert not hashes
+
+
+# -- new partitions, lost answers, new leaders ---------------------------------------------------------
+
+
+def test_keys_hash_over_new_partitions_without_a_restart(broker: FakeBroker) -> None:
+    key = next(b"%d" % number for number in range(100) if partition_for_key(b"%d" % number, 2) == 1)
+    with Producer(broker.endpoint, metadata_age_max_ms=20) as producer:
+        assert producer.send("events", b"old", key=key).result(WAIT_S).partition == 0
+        with broker.lock:
+            broker.topics["events"].append(Partition())
+        until(lambda: producer.send("events", b"new", key=key).result(WAIT_S).partition == 1)
+        many = producer.send_many("events", [b"new"] * 3, keys=[key] * 3).results(WAIT_S)
+        assert [found.partition for found in many] == [1, 1, 1]
+        assert producer.partitions_for("events") == 2
+
+
+def test_an_unknown_partition_makes_a_producer_look_again(broker: FakeBroker) -> None:
+    def sent() -> bool:
+        try:
+            return producer.send("events", b"v", partition=1).result(WAIT_S).partition == 1
+        except UnknownTopicOrPartition:
+            return False
+
+    with Producer(broker.endpoint) as producer:
+        producer.send("events", b"v").result(WAIT_S)
+        with broker.lock:
+            broker.topics["events"].append(Partition())
+        until(sent)
+
+
+@pytest.mark.parametrize("drop", ["reply", "request"])
+def test_a_later_answer_says_that_an_earlier_one_got_lost(broker: FakeBroker, drop: str) -> None:
+    with Producer(broker.endpoint, batch_bytes_max=200, request_timeout_ms=3_600_000) as producer:
+        producer.send("events", b"first").result(WAIT_S)
+        broker.fail("produce", times=1, drop=drop)
+        broker.paused = True
+        handles = [producer.send("events", b"x" * 100) for _ in range(6)]
+        broker.resume()
+        assert [handle.result(WAIT_S).offset for handle in handles] == list(range(1, 7))
+    assert len(broker.values("events")) == 7
+
+
+@pytest.mark.parametrize("drop", ["reply", "request"])
+def test_a_new_leader_is_asked_at_once(broker: FakeBroker, drop: str) -> None:
+    with Producer(broker.endpoint, request_timeout_ms=3_600_000) as producer:
+        producer.send("events", b"0").result(WAIT_S)
+        broker.fail("produce", times=1, drop=drop)
+        handle = producer.send("events", b"1")
+        broker.wait_for(lambda: len(broker.seen(m.Produce)) == 2)
+        with broker.lock:
+            broker.leader_epoch += 1
+        assert handle.result(WAIT_S).offset == 1
+    assert broker.values("events") == [b"0", b"1"]
+
+
+def test_the_same_leader_is_given_its_time(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        producer.send("events", b"0").result(WAIT_S)
+        broker.fail("produce", times=1, delay_s=0.7)
+        assert producer.send("events", b"1").result(WAIT_S).offset == 1
+        assert producer.send("events", b"2").result(WAIT_S).offset == 2
+    assert len(broker.seen(m.Produce)) == 3, "nothing was sent twice"
+    assert len(broker.seen(m.Metadata)) > 1, "but the leader was looked up"

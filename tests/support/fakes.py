@@ -36,6 +36,7 @@ class FakeLog:
     end_offset: int = 0
     fail_writes: KafkaStorageError | None = None
     fail_syncs: OSError | None = None
+    fail_advances: KafkaStorageError | None = None
     reads: int = 0
     _staged: list[bytes] = field(default_factory=list)
     _failed: KafkaStorageError | None = None
@@ -78,6 +79,17 @@ class FakeLog:
                 break
             found.append(batch)
         return b"".join(found)
+
+    def advance_start(self, offset: int) -> int:
+        """As the real log does, it is durable at once; batches below the start go."""
+        if self.fail_advances is not None:
+            raise self.fail_advances
+        assert offset <= self.durable_offset, "only what is durable may be the start"
+        gone = sum(read_header(batch).next_offset <= offset for batch in self.batches)
+        self.start_offset = max(self.start_offset, offset)
+        del self.batches[:gone]
+        self.durable -= gone
+        return self.start_offset
 
     def after_crash(self, *, kept: int = 0) -> FakeLog:
         """What a new process finds: all that was durable, and ``kept`` batches of what was only written."""

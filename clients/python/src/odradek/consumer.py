@@ -11,35 +11,28 @@ import functools
 import itertools
 import logging
 import operator
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 import msgspec
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
-from odradek.connection import Outcome
-from odradek.fetcher import Fetcher, PartitionReader, TopicPartition
-from odradek.membership import Attention, Membership, grouped
+from odradek.commits import Commits
+from odradek.fetcher import PartitionReader, TopicPartition
+from odradek.membership import Membership
 from odradek.options import Bootstrap, ConsumerOptions, OffsetReset, SessionOptions
+from odradek.positions import Positions
 from odradek.protocol.errors import (
     CorruptMessage,
     InvalidGroupId,
     OdradekError,
     OffsetOutOfRange,
-    StaleMemberEpoch,
     UnknownTopicOrPartition,
     UnsupportedCompressionType,
-    error_from_wire,
 )
-from odradek.protocol.messages import (
-    CommitOffset,
-    ListOffsets,
-    OffsetCommit,
-    OffsetFetch,
-)
+from odradek.protocol.messages import TopicMetadata
 from odradek.protocol.names import check_group_name, check_topic_name
 from odradek.session import ClientClosed, Session
 
@@ -51,8 +44,8 @@ WAIT_S_MAX: Final = 1.0
 """A waiting poll looks around this often: it still counts as polling."""
 LEAVE_TIMEOUT_S: Final = 2.0
 COMMIT_TIMEOUT_S: Final = 10.0
-STALE_EPOCH_TRIES_MAX: Final = 5
-"""How often a commit is tried with a newer epoch before the user hears of it."""
+LOOK_UP_S_MIN: Final = 0.25
+"""How often, at most, the age of what is known of the topics is looked at."""
 
 _FIELDS = operator.attrgetter("offset", "timestamp", "key", "value", "headers")
 _DECODING_ERRORS = (CorruptRecordException, UnsupportedCodecError, ValueError, EOFError, OSError)
@@ -72,7 +65,7 @@ class Record(msgspec.Struct, gc=False):
     headers: list[tuple[str, bytes | None]]
 
 
-class Consumer:
+class Consumer(Positions):
     """Reads records; iterable; a context manager that commits, leaves its group and closes.
 
     Args:
@@ -125,7 +118,7 @@ class Consumer:
         metadata_age_max_ms: float = 300_000,
         direct: bool = True,
     ) -> None:
-        self.options = ConsumerOptions(
+        options = ConsumerOptions(
             auto_offset_reset=auto_offset_reset,
             enable_auto_commit=enable_auto_commit,
             auto_commit_interval_ms=auto_commit_interval_ms,
@@ -149,21 +142,18 @@ class Consumer:
         )
         self.group = None if group is None else check_group_name(group)
         self._topics = None if topics is None else _topic_names(topics)
+        super().__init__(Session(bootstrap, session_options, "consumer"), options)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
-        self._changed = threading.Condition()
-        self._readers: dict[TopicPartition, PartitionReader] = {}
         self._turn = 0
-        self._attention = Attention()
         self._closed = False
         self._started = False
-        self._committed: dict[TopicPartition, int] = {}
-        # Handed to a wrapper but not yet to its user: not to be committed.
-        self._held: Mapping[TopicPartition, int] = {}
-        self._commit_at = time.monotonic() + self.options.auto_commit_interval_ms / 1000
-        self._session = Session(bootstrap, session_options, "consumer")
-        self._fetcher = Fetcher(self._session, self.options, self._changed, self._reset_offset)
+        self._commit_at = time.monotonic() + options.auto_commit_interval_ms / 1000
+        self._look_up_at = 0.0
         self._membership: Membership | None = None
+        self._commits = None if group is None else Commits(self._session, group, self._changed)
+        if group is None and topics is not None:
+            self._session.on_topic = self._learn
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -279,91 +269,6 @@ class Consumer:
                 return False
             raise
 
-    # -- positions -----------------------------------------------------------------------------
-
-    def position(self, partition: TopicPartition) -> int:
-        """The offset of the next record that will be handed out."""
-        key = TopicPartition(*partition)
-        return self._held.get(key, self._reader(key).position)
-
-    def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Go on at ``offset``. Raises ValueError for a negative one."""
-        if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
-            raise ValueError(f"an offset is a whole number of at least 0, not {offset!r}")
-        self._seek({partition: offset})
-
-    def seek_to_beginning(self, *partitions: TopicPartition) -> None:
-        """Go on at the first record that is kept; without arguments, in every partition."""
-        self._seek({each: self._list_offset(each, "earliest") for each in partitions or self.assignment()})
-
-    def seek_to_end(self, *partitions: TopicPartition) -> None:
-        """Go on behind the last record; without arguments, in every partition."""
-        self._seek({each: self._list_offset(each, "latest") for each in partitions or self.assignment()})
-
-    def pause(self, *partitions: TopicPartition) -> None:
-        """Hand out nothing of these (or all) until ``resume``; their positions stay."""
-        self._set_paused(partitions, paused=True)
-
-    def resume(self, *partitions: TopicPartition) -> None:
-        """Hand out records of these (or all) again."""
-        self._set_paused(partitions, paused=False)
-
-    def paused(self) -> set[TopicPartition]:
-        """The partitions that are paused."""
-        return {key for key, reader in self._readers.items() if reader.paused}
-
-    def offsets_for_times(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, int | None]:
-        """The first offset at or after a time in milliseconds, None where no record is as late."""
-        found = {}
-        for partition, at in times.items():
-            offset = self._list_offset(partition, at)
-            found[partition] = None if offset < 0 else offset
-        return found
-
-    def beginning_offsets(self, *partitions: TopicPartition) -> dict[TopicPartition, int]:
-        """The first offset that is kept, of each."""
-        return {each: self._list_offset(each, "earliest") for each in partitions or self.assignment()}
-
-    def end_offsets(self, *partitions: TopicPartition) -> dict[TopicPartition, int]:
-        """The offset after the last durable record, of each."""
-        return {each: self._list_offset(each, "latest") for each in partitions or self.assignment()}
-
-    def lag(self, partition: TopicPartition) -> int:
-        """How many records lie between the position and the end."""
-        reader = self._reader(partition)
-        end = reader.high_watermark
-        if end is None:
-            end = self._list_offset(partition, "latest")
-        return max(0, end - self.position(partition))
-
-    def _seek(self, offsets: Mapping[TopicPartition, int]) -> None:
-        readers = {self._reader(partition): offset for partition, offset in offsets.items()}
-        with self._changed:
-            for reader, offset in readers.items():
-                reader.seek(offset)
-            self._attention.raised = True
-        self._session.network.call(self._fetcher.fetch_all)
-
-    def _set_paused(self, partitions: Iterable[TopicPartition], *, paused: bool) -> None:
-        readers = [self._reader(partition) for partition in partitions or self.assignment()]
-        with self._changed:
-            for reader in readers:
-                reader.paused = paused
-            self._attention.raised = True
-        self._session.network.call(self._fetcher.fetch_all)
-
-    def _reader(self, partition: TopicPartition) -> PartitionReader:
-        self._start()
-        reader = self._readers.get(TopicPartition(*partition))
-        if reader is None:
-            raise ValueError(f"{partition[0]}-{partition[1]} is not assigned to this consumer")
-        return reader
-
-    def _list_offset(self, partition: TopicPartition, at: Any) -> int:
-        topic, number = partition
-        request = ListOffsets(topic=topic, partition=number, at=at)
-        return int(self._session.call(request, partition=(topic, number)).offset)
-
     # -- what is read --------------------------------------------------------------------------
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
@@ -385,17 +290,14 @@ class Consumer:
         self._session.check_usable()
         self._started = True
         self._drop(set(self._readers) - wanted)
-        self._add(wanted - set(self._readers))
-
-    def assignment(self) -> set[TopicPartition]:
-        """The partitions that this consumer reads now."""
-        return set(self._readers)
+        added = wanted - set(self._readers)
+        self._add(added, self._locate(added))
 
     def _partition_count(self, topic: str) -> int:
         timeout_s = self._session.request_timeout_s
         return len(self._session.topic(topic, create=False, timeout_s=timeout_s).partitions)
 
-    def _start(self) -> None:
+    def _begin(self) -> None:
         if self._closed:
             raise ClientClosed("this consumer is closed; make a new one")
         if self._started:
@@ -409,11 +311,13 @@ class Consumer:
                 for topic in self._topics
                 for number in range(self._partition_count(topic))
             }
-            self._add(wanted)
+            self._add(wanted, self._locate(wanted))
         else:
             self._membership = Membership(
                 self._session, self.group, self._topics, self.options, self._changed, self._attention
             )
+            assert self._commits is not None
+            self._commits.membership = self._membership
             self._session.network.call(self._membership.beat)
         self._started = True
 
@@ -421,12 +325,12 @@ class Consumer:
         with self._changed:
             for partition in partitions:
                 self._readers.pop(partition).dropped = True
-                self._committed.pop(partition, None)
+                if self._commits is not None:
+                    self._commits.forget(partition)
             readers = list(self._readers.values())
         self._session.network.call(self._fetcher.replace, readers)
 
-    def _add(self, partitions: set[TopicPartition]) -> None:
-        positions = self._locate(partitions)
+    def _add(self, partitions: set[TopicPartition], positions: dict[TopicPartition, int]) -> None:
         with self._changed:
             for partition in sorted(partitions):
                 self._readers[partition] = PartitionReader(
@@ -439,12 +343,14 @@ class Consumer:
 
     def _locate(self, partitions: set[TopicPartition]) -> dict[TopicPartition, int]:
         """Where to begin: at the committed offset, else where ``auto_offset_reset`` says."""
-        positions = {} if self.group is None else self.committed(*partitions)
+        positions = {} if self._commits is None else self._commits.fetch(partitions)
         found: dict[TopicPartition, int] = {}
         for partition in partitions:
             committed = positions.get(partition)
             if committed is not None:
-                found[partition] = self._committed[partition] = committed
+                found[partition] = committed
+                if self._commits is not None:
+                    self._commits.note(partition, committed)
             elif self.options.auto_offset_reset == "none":
                 raise OffsetOutOfRange(
                     f"{partition.topic}-{partition.partition} has no committed offset, and "
@@ -453,13 +359,6 @@ class Consumer:
             else:
                 found[partition] = self._list_offset(partition, self.options.auto_offset_reset)
         return found
-
-    def _reset_offset(self, error: OffsetOutOfRange, reply: Any) -> int | None:
-        if self.options.auto_offset_reset == "none":
-            return None
-        ends = (reply.log_start_offset, reply.high_watermark)
-        found = ends[self.options.auto_offset_reset == "latest"]
-        return found if isinstance(found, int) else None
 
     # -- what has to be done between two records -----------------------------------------------
 
@@ -473,19 +372,8 @@ class Consumer:
         self._housekeep()
         return set(self._readers)
 
-    def hold(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Nothing from these offsets on is the user's yet. For wrappers that read ahead."""
-        self._held = positions
-
-    def rewind_held(self) -> None:
-        """Go back to the offsets that are held: they will be handed out again."""
-        held = {key: offset for key, offset in self._held.items() if key in self._readers}
-        self._held = {}
-        if held:
-            self._seek(held)
-
     def _housekeep(self) -> None:
-        self._start()
+        self._begin()
         self._session.check_usable()
         attention = self._attention
         attention.raised = False
@@ -495,9 +383,43 @@ class Consumer:
             if attention.group:
                 attention.group = False
                 self._reconcile(membership)
-        if self.options.enable_auto_commit and self.group is not None and time.monotonic() >= self._commit_at:
-            self._commit_at = time.monotonic() + self.options.auto_commit_interval_ms / 1000
-            self._commit_in_background()
+        elif self._topics is not None:
+            self._look_for_partitions(self._topics)
+        if self._commits is not None and self.options.enable_auto_commit:
+            self._commit_now_and_then(self._commits)
+
+    def _commit_now_and_then(self, commits: Commits) -> None:
+        now = time.monotonic()
+        if now >= self._commit_at:
+            self._commit_at = now + self.options.auto_commit_interval_ms / 1000
+            commits.store_later(commits.missing(self._positions(self._readers)))
+
+    def _look_for_partitions(self, topics: list[str]) -> None:
+        """Read partitions that topics were given since: from their start, so that nothing is missed."""
+        now = time.monotonic()
+        if now >= self._look_up_at:
+            self._look_up_at = now + LOOK_UP_S_MIN
+            self._session.network.call(self._session.refresh_old, topics)
+        if not self._attention.group:
+            return
+        known = [self._session.known_topic(topic) for topic in topics]
+        added = {
+            TopicPartition(topic.name, number)
+            for topic in known
+            if topic is not None
+            for number in range(len(topic.partitions))
+        } - set(self._readers)
+        positions = {partition: self._list_offset(partition, "earliest") for partition in added}
+        self._attention.group = False
+        if added:
+            self._add(added, positions)
+
+    def _learn(self, topic: TopicMetadata) -> None:
+        with self._changed:
+            known = sum(1 for key in self._readers if key.topic == topic.name)
+            if self._started and len(topic.partitions) > known:
+                self._attention.call()
+                self._changed.notify_all()
 
     def _reconcile(self, membership: Membership) -> None:
         """Let go of what was taken away, take up what was given, and say so."""
@@ -515,7 +437,7 @@ class Consumer:
         if target == held:
             return
         self._release(held - target, commit=self.options.enable_auto_commit)
-        self._add(target - held)
+        self._add(target - held, self._locate(target - held))
         self._session.network.call(membership.own, target)
 
     def _release(self, partitions: set[TopicPartition], *, commit: bool) -> None:
@@ -523,9 +445,9 @@ class Consumer:
             return
         if self._on_revoked is not None:
             self._on_revoked(sorted(partitions))
-        if commit:
+        if commit and self._commits is not None:
             try:
-                self._commit(self._uncommitted(partitions), COMMIT_TIMEOUT_S)
+                self._commits.store(self._commits.missing(self._positions(partitions)), COMMIT_TIMEOUT_S)
             except OdradekError as error:
                 logger.warning(
                     "group %s: positions of partitions that move away were not committed, their next "
@@ -549,105 +471,28 @@ class Consumer:
         Returns what is committed. Raises InvalidGroupId without a group, StaleMemberEpoch,
         UnknownMemberId or FencedMemberEpoch where the partitions have moved on to another member.
         """
-        if self.group is None:
-            raise InvalidGroupId("this consumer has no group to commit to; give one to Consumer(group=...)")
+        commits = self._require_commits()
         if self._closed:
             raise ClientClosed("this consumer is closed; make a new one")
-        wanted = self._positions(set(self._readers)) if offsets is None else _checked_offsets(offsets)
-        if not wait:
-            self._submit_commit(wanted)
-        elif wanted:
-            self._commit(wanted, self._session.request_timeout_s)
+        wanted = self._positions(self._readers) if offsets is None else _checked_offsets(offsets)
+        if wait:
+            commits.store(wanted, self._session.request_timeout_s)
+        else:
+            commits.store_later(wanted)
         return dict(wanted)
 
     def committed(self, *partitions: TopicPartition) -> dict[TopicPartition, int | None]:
         """The group's committed offset of each (or of all assigned), None where there is none."""
-        if self.group is None:
-            raise InvalidGroupId("this consumer has no group; give one to Consumer(group=...)")
-        wanted = {TopicPartition(*each) for each in partitions or self.assignment()}
-        found: dict[TopicPartition, int | None] = dict.fromkeys(wanted)
-        if not wanted:
-            return found
-        reply = self._session.call(OffsetFetch(group=self.group, topics=list(grouped(wanted))))
-        for item in reply.offsets:
-            key = TopicPartition(item.topic, item.partition)
-            if key in wanted and item.offset >= 0:
-                found[key] = item.offset
-        return found
+        commits = self._require_commits()
+        return commits.fetch({TopicPartition(*each) for each in partitions or self.assignment()})
+
+    def _require_commits(self) -> Commits:
+        if self._commits is None:
+            raise InvalidGroupId("this consumer has no group to commit to; give one to Consumer(group=...)")
+        return self._commits
 
     def _positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return {key: self._held.get(key, self._readers[key].position) for key in partitions}
-
-    def _uncommitted(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        positions = self._positions(partitions)
-        return {key: offset for key, offset in positions.items() if self._committed.get(key) != offset}
-
-    def _commit_request(self, offsets: Mapping[TopicPartition, int]) -> OffsetCommit:
-        assert self.group is not None
-        membership = self._membership
-        return OffsetCommit(
-            group=self.group,
-            member_id=None if membership is None else membership.member_id,
-            member_epoch=None if membership is None else membership.epoch,
-            offsets=[
-                CommitOffset(topic=topic, partition=partition, offset=offset)
-                for (topic, partition), offset in offsets.items()
-            ],
-        )
-
-    def _commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float) -> None:
-        """Commit and wait; with a newer epoch where the group has moved on meanwhile."""
-        if not offsets:
-            return
-        deadline = time.monotonic() + timeout_s
-        for attempt in range(1, STALE_EPOCH_TRIES_MAX + 1):
-            request = self._commit_request(offsets)
-            left_s = max(0.001, deadline - time.monotonic())
-            try:
-                self._note_commit(offsets, self._session.call(request, timeout_s=left_s))
-            except StaleMemberEpoch:
-                if attempt == STALE_EPOCH_TRIES_MAX or not self._wait_for_epoch(
-                    request.member_epoch, deadline
-                ):
-                    raise
-            else:
-                return
-
-    def _wait_for_epoch(self, old_epoch: int | None, deadline: float) -> bool:
-        membership = self._membership
-        if membership is None or time.monotonic() >= deadline:
-            return False
-        self._session.network.call(membership.beat)
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: membership.epoch != old_epoch and not membership.lost, deadline - time.monotonic()
-            )
-
-    def _note_commit(self, offsets: Mapping[TopicPartition, int], reply: Any) -> None:
-        for item in reply.offsets:
-            if item.error is not None:
-                raise error_from_wire(item.error)
-        self._committed.update({key: offset for key, offset in offsets.items() if key in self._readers})
-
-    def _commit_in_background(self) -> None:
-        offsets = self._uncommitted(self._readers)
-        if offsets:
-            self._submit_commit(offsets)
-
-    def _submit_commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        if not offsets:
-            return
-        request = self._commit_request(offsets)
-
-        def after(outcome: Outcome) -> None:
-            try:
-                if outcome.error is not None:
-                    raise outcome.error
-                self._note_commit(offsets, outcome.reply)
-            except OdradekError as error:
-                logger.warning("group %s: a commit failed, the next one includes it: %s", self.group, error)
-
-        self._session.network.call(self._session.submit, request, after)
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -666,8 +511,8 @@ class Consumer:
         if not self._session.network.usable_here:
             return
         try:
-            if commit and self.group is not None:
-                self._commit(self._uncommitted(self._readers), timeout_s)
+            if commit and self._commits is not None:
+                self._commits.store(self._commits.missing(self._positions(self._readers)), timeout_s)
         finally:
             self._leave(timeout_s)
             with self._changed:

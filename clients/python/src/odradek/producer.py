@@ -419,7 +419,7 @@ class Producer:
     def _places(self, topic: str, keys: Sequence[bytes | None], partition_count: int) -> list[int]:
         """The partition of each key; one for all that are None."""
         if None not in keys:
-            return [found % partition_count for found in map(positive_hash, keys)]
+            return [found % partition_count for found in map(positive_hash, keys)]  # type: ignore[arg-type]
         with self._accumulator.lock:
             sticky = self._accumulator.sticky_queue(topic).partition
         return [sticky if key is None else positive_hash(key) % partition_count for key in keys]

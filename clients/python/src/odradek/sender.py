@@ -75,6 +75,7 @@ class Sender:
         self._identity_backoff = session.backoff()
         self._wait_identity: dict[PartitionQueue, None] = {}
         self._queues: set[PartitionQueue] = set()
+        self._touched: set[str] = set()
         self._tick_timer: Timer | None = None
         self.flushing = 0
 
@@ -86,6 +87,7 @@ class Sender:
         if not queue.busy:
             return
         self._queues.add(queue)
+        self._touched.add(queue.topic)
         self._keep_clock()
         self._watch_deadline(queue)
         if any(not batch.flying and not batch.done for batch in queue.sent):
@@ -411,11 +413,12 @@ class Sender:
 
     def _tick(self) -> None:
         self._tick_timer = None
+        touched, self._touched = self._touched, {queue.topic for queue in self._queues}
+        self._session.refresh_old(touched)
         if self._queues:
             self._keep_clock()
             for queue in list(self._queues):
                 self._probe(queue)
-            self._session.refresh_old({queue.topic for queue in self._queues})
 
     # -- producer ids --------------------------------------------------------------------------
 
