@@ -2,8 +2,7 @@
 
 Each round runs every role once, and the bare path right before each; what counts is the median over
 the rounds of the ratios inside a pair, so that a slow minute of the machine slows both sides. The
-consumer's group is left out: it is compared with a fetch that has none either. Both sides want every
-core, and the SDK has more threads to feed: on a machine that others use the ratios come out too low.
+consumer's group is left out: it is compared with a fetch that has none either.
 Both sides want every core, and the SDK has more threads to feed: on a machine that others use the
 ratios come out too low.
 """

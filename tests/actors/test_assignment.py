@@ -85,6 +85,26 @@ def test_range_gives_the_same_numbers_of_all_topics_to_one_member() -> None:
     assert targets["b"] == {("t1", 2), ("t2", 2)}
 
 
+@given(members=MEMBERS, partitions=st.integers(1, 12), topics=st.integers(2, 4))
+def test_range_lines_up_topics_that_are_partitioned_alike(
+    members: list[str], partitions: int, topics: int
+) -> None:
+    """Equal numbers of all of them meet at one member: what joins need."""
+    names = [f"t{number}" for number in range(topics)]
+    targets = assign_range(alike(members, names), dict.fromkeys(names, partitions), {})
+    for target in targets.values():
+        numbers = [{number for topic, number in target if topic == name} for name in names]
+        assert all(each == numbers[0] for each in numbers)
+
+
+def test_a_thousand_members_share_a_thousand_partitions() -> None:
+    """Counted in what everyone gets; what it costs is in the benchmark."""
+    members = [f"m{number}" for number in range(1000)]
+    everything = frozenset(("t", number) for number in range(1000))
+    for previous in ({}, {"m0": everything}, {"m999": everything, "gone": everything}):
+        assert sizes(assign_sticky(alike(members, ["t"]), {"t": 1000}, previous)) == [1] * 1000
+
+
 def test_round_robin_deals_and_skips_who_did_not_subscribe() -> None:
     targets = assign_round_robin({"a": ["t1"], "b": ["t1", "t2"]}, {"t1": 2, "t2": 2}, {})
     assert targets == {"a": {("t1", 0)}, "b": {("t1", 1), ("t2", 0), ("t2", 1)}}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 
 from actors import membership
 from actors import state as state_module
+from actors.ledger import Entry, GroupKey, GroupType
 from odradek.protocol.messages import (
     GroupDelete,
     GroupDeleteReply,
@@ -17,9 +19,10 @@ from odradek.protocol.messages import (
     GroupHeartbeatReply,
     GroupList,
     GroupListReply,
+    OffsetFetch,
     TopicPartitions,
 )
-from tests.support.coordinating import Coordinating, FakeMember, Held, as_held, heartbeat
+from tests.support.coordinating import Coordinating, FakeMember, Held, as_held, commit, heartbeat, routes
 
 
 def held(reply: GroupHeartbeatReply) -> Held | None:
@@ -346,3 +349,147 @@ def test_a_crash_in_the_middle_of_a_revocation_still_waits_for_it() -> None:
     c.beat("a", 1, {"events": [0, 1, 2, 3]})
     c.pass_time(2)
     assert [line.fields["reason"] for line in c.lines] == ["rebalance_timeout"]
+
+
+# -- patterns ------------------------------------------------------------------------------------------
+
+
+def test_a_pattern_subscribes_to_what_it_matches_now_and_later() -> None:
+    c = Coordinating(topics={"orders-eu": 1, "invoices": 1})
+    joined = c.beat("a", 0, {}, topic_pattern="orders-.*")
+    assert summary(joined) == (1, {"orders-eu": [0]})
+    assert summary(c.beat("a", 1, {"orders-eu": [0]})) == (1, None)
+    c.tell_topics({"orders-eu": 1, "orders-us": 2, "invoices": 1})
+    both: Held = {"orders-eu": [0], "orders-us": [0, 1]}
+    assert summary(c.beat("a", 1, {"orders-eu": [0]})) == (2, both)
+    c.tell_topics({"orders-us": 2, "invoices": 1})
+    assert summary(c.beat("a", 2, both)) == (2, {"orders-us": [0, 1]})
+    assert summary(c.beat("a", 2, {"orders-us": [0, 1]})) == (3, None)
+    c.crash()
+    c.tell_topics({"orders-us": 2, "orders-ca": 1})
+    assert summary(c.beat("a", 3, {"orders-us": [0, 1]}))[1] == {"orders-ca": [0], "orders-us": [0, 1]}
+
+
+def test_a_pattern_goes_with_named_topics_and_can_be_taken_back() -> None:
+    c = Coordinating(topics={"a1": 1, "b1": 1})
+    c.beat("m", 0, {}, topics=["b1"], topic_pattern="a.")
+    member = c.ask(GroupDescribe(group="group"), GroupDescribeReply).members
+    assert isinstance(member, list)
+    assert (member[0].topics, member[0].topic_pattern) == (["b1"], "a.")
+    assert summary(c.beat("m", 1, {"a1": [0], "b1": [0]})) == (1, None), "null: unchanged"
+    assert summary(c.beat("m", 1, {"a1": [0], "b1": [0]}, topic_pattern="")) == (1, {"b1": [0]})
+    assert summary(c.beat("m", 1, {"b1": [0]})) == (2, None)
+
+
+def test_the_brokers_own_topics_match_no_pattern() -> None:
+    c = Coordinating(topics={"events": 1})
+    table = routes({"events": 1, "__consumer_offsets": 1})
+    table.topics[1].internal = True
+    c.send(table)
+    assert summary(c.beat("a", 0, {}, topic_pattern=".*")) == (1, {"events": [0]})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error"),
+    [
+        ("(a+", "INVALID_REGULAR_EXPRESSION"),
+        ("a" * 257, "INVALID_REGULAR_EXPRESSION"),
+        ("", "INVALID_REQUEST"),
+    ],
+)
+def test_a_pattern_that_cannot_be_is_refused_and_leaves_nothing_behind(pattern: str, error: str) -> None:
+    c = Coordinating()
+    assert c.error_of(heartbeat("a", 0, {}, topic_pattern=pattern)) == error
+    assert c.log.batches == []
+
+
+def test_the_number_of_different_patterns_in_a_group_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "PATTERNS_PER_GROUP_MAX", 2)
+    c = Coordinating()
+    for name, pattern in (("a", "x"), ("b", "y"), ("c", "y")):
+        c.beat(name, 0, {}, topic_pattern=pattern)
+    assert c.error_of(heartbeat("d", 0, {}, topic_pattern="z")) == "POLICY_VIOLATION"
+    c.beat("a", 1, {}, topic_pattern="y")
+
+
+# -- what else is bounded, and what is kept apart --------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["g", "é" * 127, "☃" * 85, "\n\x00 /", "g" * 255])
+def test_any_utf8_up_to_255_bytes_names_a_group(name: str) -> None:
+    c = Coordinating()
+    c.beat("a", 0, {}, name, topics=["events"])
+    c.commit({0: 5}, "a", 1, name)
+    c.crash()
+    assert c.committed(name) == {("events", 0): 5}
+    assert describe(c, name).group == name
+
+
+@pytest.mark.parametrize("name", ["", "é" * 128, "☃" * 85 + "g", "\ud800"])
+def test_nothing_else_does(name: str) -> None:
+    c = Coordinating()
+    for request in (
+        heartbeat("a", 0, {}, name, topics=["events"]),
+        commit({0: 1}, group=name),
+        OffsetFetch(group=name),
+        GroupDescribe(group=name),
+        GroupDelete(group=name),
+    ):
+        assert c.error_of(request) == "INVALID_GROUP_ID"
+
+
+def test_a_static_member_that_restarts_under_load_moves_nothing_and_nobody_notices() -> None:
+    c = Coordinating(topics={"events": 6})
+    members = [FakeMember(c, name) for name in "abc"]
+    for member in members:
+        c.join(member.id, instance_id=f"instance-{member.id}")
+    for _ in range(6):
+        for member in members:
+            member.beat()
+    epoch = members[1].epoch
+    assert epoch == describe(c).epoch
+    before = members[1].slots()
+    c.beat("b", -2)
+    members[0].beat()
+    back = c.beat("b-again", 0, {}, topics=["events"], instance_id="instance-b")
+    assert {("events", n) for n in (held(back) or {})["events"]} == before
+    assert describe(c).epoch == epoch
+    assert (members[0].beat().error, members[0].epoch) == (None, epoch)
+    assert c.error_of(commit({1: 5}, "b", epoch)) == "UNKNOWN_MEMBER_ID", "the one before is a stranger"
+
+
+def test_a_group_of_the_other_protocol_takes_nobody_until_it_is_empty() -> None:
+    """As the gateway will leave it: a classic group with a member."""
+    c = Coordinating()
+    c.join("a")
+    group = c.actor._state.group("group")
+    classic = msgspec.structs.replace(group.head, type=GroupType.CLASSIC)
+    c.actor._journal.stage([Entry(GroupKey("group"), classic)])
+    assert describe(c).type == "classic"
+    listed = c.ask(GroupList(), GroupListReply).groups
+    assert isinstance(listed, list)
+    assert listed[0].type == "classic"
+    assert c.error_of(heartbeat("b", 0, {}, topics=["events"])) == "INCONSISTENT_GROUP_PROTOCOL"
+    c.beat("a", -1)
+    c.join("b")
+    assert describe(c).type == "consumer", "the first one to join an empty group decides"
+
+
+def test_a_zombie_that_wakes_up_commits_nothing() -> None:
+    """SIGSTOP past the session time-out: its partitions have moved on, its positions do not count."""
+    c = Coordinating()
+    a, b = FakeMember(c, "a"), FakeMember(c, "b")
+    for member in (a, b, a, a, b, b):
+        member.beat()
+    held_by_a = sorted(a.slots())
+    c.commit({number: 5 for _, number in held_by_a}, "a", a.epoch)
+    for _ in range(3):
+        c.pass_time(20)
+        b.beat()
+    b.beat()
+    assert b.slots() >= set(held_by_a)
+    c.commit({number: 9 for _, number in held_by_a}, "b", b.epoch)
+    assert c.error_of(commit({number: 6 for _, number in held_by_a}, "a", a.epoch)) == "UNKNOWN_MEMBER_ID"
+    assert a.beat().error is not None
+    assert a.held == {}
+    assert {offset for (_, number), offset in c.committed().items() if ("events", number) in held_by_a} == {9}

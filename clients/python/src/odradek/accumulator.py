@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from odradek.delivery import Batch, Clock
+from odradek.batches import Batch, Clock
 from odradek.options import RECORD_BYTES_MAX, ProducerOptions
 from odradek.protocol.errors import MessageTooLarge, RequestTimedOut
 from odradek.protocol.messages import TopicMetadata

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
-from odradek.delivery import NO_HEADERS
+from odradek.batches import NO_HEADERS
 from odradek.protocol.messages import INT64_MAX
 
 Data: TypeAlias = bytes | str

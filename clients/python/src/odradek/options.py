@@ -6,9 +6,9 @@ and not at the first send.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from odradek.protocol.batch import COMPRESSIONS
 from odradek.protocol.errors import InvalidConfig, UnsupportedCompressionType
@@ -175,3 +175,50 @@ class ConsumerOptions:
         _check_range("prefetch_bytes_max", self.prefetch_bytes_max, 1, 1 << 40)
         if self.idle_timeout_s is not None:
             _check_range("idle_timeout_s", self.idle_timeout_s, 0, 86_400)
+
+
+class SessionKeywords(TypedDict, total=False):
+    """SessionOptions, as keyword arguments of a client that passes them on."""
+
+    client_id: str | None
+    request_timeout_ms: float
+    connect_timeout_ms: float
+    retry_backoff_ms: float
+    retry_backoff_max_ms: float
+    metadata_age_max_ms: float
+    direct: bool
+
+
+class ProducerKeywords(SessionKeywords, total=False):
+    """What Producer takes besides its bootstrap."""
+
+    acks: Acks
+    compression: Compression
+    linger_ms: float
+    batch_bytes_max: int
+    buffer_bytes_max: int
+    delivery_timeout_ms: float
+    block_ms_max: float
+    in_flight_max: int
+    idempotent: bool
+    create_topics: bool
+
+
+class ConsumerKeywords(SessionKeywords, total=False):
+    """What Consumer takes besides its bootstrap."""
+
+    group: str | None
+    topics: Iterable[str] | None
+    on_assigned: Callable[[list[Any]], object] | None
+    on_revoked: Callable[[list[Any]], object] | None
+    auto_offset_reset: OffsetReset
+    enable_auto_commit: bool
+    auto_commit_interval_ms: float
+    poll_interval_ms_max: float
+    fetch_bytes_max: int
+    fetch_wait_ms_max: float
+    prefetch_bytes_max: int
+    check_crcs: bool
+    instance_id: str | None
+    assignor: str | None
+    idle_timeout_s: float | None

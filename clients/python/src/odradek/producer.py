@@ -18,19 +18,8 @@ from typing import Any, Final, Self
 
 from odradek.accumulator import Accumulator, BufferExhausted, WouldBlock
 from odradek.arguments import Data, Headers, as_bytes, as_headers, check_timestamp, record_bytes_max
-from odradek.delivery import (
-    NO_HEADERS,
-    Clock,
-    Deliveries,
-    Delivery,
-    Item,
-    RecordMetadata,
-    Run,
-    Scatter,
-    Span,
-    extend,
-    wait_all,
-)
+from odradek.batches import NO_HEADERS, Clock, Item, Run
+from odradek.delivery import Deliveries, Delivery, RecordMetadata, Scatter, Span, extend, wait_all
 from odradek.options import (
     BATCH_BYTES_DEFAULT,
     IN_FLIGHT_IDEMPOTENT_MAX,

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from odradek.batches import Batch
 from odradek.connection import Timer
-from odradek.delivery import Batch
 from odradek.protocol.errors import OdradekError
 from odradek.session import Backoff
 

@@ -24,8 +24,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from odradek.batches import Batch, Clock
 from odradek.connection import Outcome, Timer
-from odradek.delivery import UNKNOWN_OFFSET, Batch, Clock
+from odradek.delivery import UNKNOWN_OFFSET
 from odradek.options import ProducerOptions
 from odradek.protocol.batch import SEQUENCE_MODULUS, read_header
 from odradek.protocol.errors import (

@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 
 from odradek import consumer as sync
 from odradek.consumer import Record
 from odradek.fetcher import TopicPartition
-from odradek.options import Bootstrap
+from odradek.options import Bootstrap, ConsumerKeywords
 
 RECORDS_PER_POLL: Final = 500
 POLL_S: Final = 0.5
@@ -31,7 +31,9 @@ class Consumer:
     Iterate with ``async for``, or ``await poll()``. Its callbacks run in the consumer's thread.
     """
 
-    def __init__(self, bootstrap: Bootstrap = "tcp://127.0.0.1:5559", **options: Any) -> None:
+    def __init__(
+        self, bootstrap: Bootstrap = "tcp://127.0.0.1:5559", **options: Unpack[ConsumerKeywords]
+    ) -> None:
         self._sync = sync.Consumer(bootstrap, **options)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="odradek-aio-consumer")
         self._ahead: deque[Record] = deque()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, Unpack
 
 from odradek import producer as sync
 from odradek.delivery import Deliveries, Delivery
-from odradek.options import Bootstrap
+from odradek.options import Bootstrap, ProducerKeywords
 from odradek.producer import Data, Headers
 from odradek.protocol.errors import OdradekError
 
@@ -20,7 +20,9 @@ class Producer:
     ``await send(...)`` takes a record and gives its handle; ``await`` the handle for its RecordMetadata.
     """
 
-    def __init__(self, bootstrap: Bootstrap = "tcp://127.0.0.1:5559", **options: Any) -> None:
+    def __init__(
+        self, bootstrap: Bootstrap = "tcp://127.0.0.1:5559", **options: Unpack[ProducerKeywords]
+    ) -> None:
         self._sync = sync.Producer(bootstrap, **options)
 
     async def send(
