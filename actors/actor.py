@@ -32,6 +32,12 @@ class Envelope:
     sender: Sender
     request: Request
     payload: Sequence[Buffer] = ()
+    header_bytes: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes to keep this request."""
+        return self.header_bytes + sum(map(len, self.payload))
 
 
 @dataclass(frozen=True, slots=True)

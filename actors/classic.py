@@ -2,7 +2,8 @@
 
 Rule 1. Join barrier: a rebalance waits until every member has joined again, or the longest rebalance
         time-out is over; who has not joined by then is out (a static member only with its session).
-Rule 2. Sync barrier: the leader brings the assignments of all; nobody is answered before it did.
+Rule 2. Sync barrier: the leader brings the assignments of all; nobody is answered before it did. It has
+        the same time-out, and the same exception.
 Rule 3. A generation begins when the join barrier closes. What comes with another one is refused.
 
 Pure: time comes as an argument, requests wait under a token that the caller chose, and every method
@@ -341,7 +342,9 @@ class ClassicGroup:
             del self._promised[member_id]
         late = [member.id for member in self._expiring() if member.expires_s <= now_s]
         if self.state is ClassicState.COMPLETING and now_s >= self._open_until_s:
-            late += [each.id for each in self.members.values() if each.sync is None and each.id not in late]
+            self._open_until_s = math.inf
+            absent = [each for each in self.members.values() if each.sync is None]
+            late += [each.id for each in absent if each.image.instance_id is None and each.id not in late]
         return self._remove(late, now_s) if late else self._close_join_barrier(now_s)
 
     def _expiring(self) -> list[_Member]:

@@ -18,8 +18,9 @@ from actors.ledger import Entry, encode_entry
 
 LOG_BYTES_MIN = 4 << 20
 """A log smaller than this is left alone."""
-GROWTH_MAX = 4
-"""The log may have this many times the bytes of what is live."""
+GROWTH_MAX = 2
+"""The log may have this many times the bytes of what is live: a restart reads all of it, and 100,000
+offsets are to be there within a second."""
 PIECE_ENTRIES_MAX = 1000
 PIECE_BYTES_MAX = 400_000
 RETRY_BYTES = 1 << 20

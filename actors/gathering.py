@@ -90,11 +90,12 @@ class ManyReceipt:
 
 
 class Destination(NamedTuple):
-    """Records of one destination may share a batch."""
+    """Records of one destination may share a batch: they wait for the same, and as long."""
 
     topic: str
     partition: int
     acks: Acks
+    timeout_ms: int | None = None
 
 
 class Gathered(NamedTuple):
@@ -138,9 +139,9 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Records of one place that came one after the other and wait for the same acknowledgement."""
+    """Records of one destination that came one after the other."""
 
-    acks: Acks
+    destination: Destination
     batch_bytes_max: int
     records: list[Gathered]
 
@@ -161,10 +162,9 @@ class Gatherer:
                 f"a batch of this record alone has {size_bytes} bytes, "
                 f"max.message.bytes of {destination.topic!r} is {batch_bytes_max}"
             )
-        topic, partition, acks = destination
-        runs = self._runs.setdefault(Place(topic, partition), [])
-        if not runs or runs[-1].acks != acks:
-            runs.append(Run(acks, batch_bytes_max, []))
+        runs = self._runs.setdefault(Place(destination.topic, destination.partition), [])
+        if not runs or runs[-1].destination != destination:
+            runs.append(Run(destination, batch_bytes_max, []))
         runs[-1].records.append(Gathered(record, receipt))
 
     def flush(self, place: Place | None = None) -> Iterator[tuple[bytes, BatchWaiter]]:
@@ -173,17 +173,17 @@ class Gatherer:
             taken, self._runs = self._runs, {}
         else:
             taken = {place: self._runs.pop(place, [])}
-        for (topic, partition), runs in taken.items():
+        for runs in taken.values():
             for run in runs:
-                yield from _batches(Destination(topic, partition, run.acks), run)
+                yield from _batches(run)
 
 
-def _batches(destination: Destination, run: Run) -> Iterator[tuple[bytes, BatchWaiter]]:
+def _batches(run: Run) -> Iterator[tuple[bytes, BatchWaiter]]:
     start = 0
     builder = new_builder(run.batch_bytes_max)
     for position, (record, _) in enumerate(run.records):
         if builder.append(position - start, *record) is None:
-            yield bytes(builder.build()), BatchWaiter(destination, run.records[start:position])
+            yield bytes(builder.build()), BatchWaiter(run.destination, run.records[start:position])
             start, builder = position, new_builder(run.batch_bytes_max)
             builder.append(0, *record)
-    yield bytes(builder.build()), BatchWaiter(destination, run.records[start:])
+    yield bytes(builder.build()), BatchWaiter(run.destination, run.records[start:])

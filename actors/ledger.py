@@ -179,15 +179,16 @@ def decode_entry(key: bytes | None, value: bytes | None) -> Entry:
     """The entry that ``encode_entry`` wrote. Raises CorruptMessage for anything else."""
     try:
         decoded_key = _key_decoder.decode(key or b"")
-        return Entry(decoded_key, None if value is None else _decode_value(decoded_key, value))
+        if value is None:
+            return Entry(decoded_key, None)
+        plain = _plain_decoders.get(type(decoded_key))
+        return Entry(decoded_key, _decode_set(decoded_key, value) if plain is None else plain.decode(value))
     except (msgspec.DecodeError, ValueError) as error:
         raise CorruptMessage(f"the entry with key {key!r} cannot be read: {error}") from error
 
 
-def _decode_value(key: Key, value: bytes) -> Value:
-    plain = _plain_decoders.get(type(key))
-    if plain is not None:
-        return plain.decode(value)
+def _decode_set(key: Key, value: bytes) -> Value:
+    """A target or a standing, whose partitions are written by topic."""
     if isinstance(key, TargetKey):
         return from_topics(_target_decoder.decode(value))
     raw = _standing_decoder.decode(value)

@@ -12,7 +12,15 @@ from typing import Any
 import msgspec
 
 from odradek.protocol.errors import WireError
-from odradek.protocol.messages import Request
+from odradek.protocol.messages import (
+    AlterConfigs,
+    CreatePartitions,
+    CreateTopics,
+    DeleteTopics,
+    DescribeConfigs,
+    Request,
+    Status,
+)
 
 SUPERVISOR = "supervisor"
 COORDINATOR = "coordinator"
@@ -104,5 +112,14 @@ class Stop(Request, tag="stop"):
     """Take no more requests, make durable what was accepted, say ``child_stopped``, end."""
 
 
+SUPERVISOR_REQUESTS: tuple[type[Request], ...] = (
+    CreateTopics,
+    DeleteTopics,
+    CreatePartitions,
+    DescribeConfigs,
+    AlterConfigs,
+    Status,
+)
+"""The public requests that the supervisor answers; routers send them on."""
 TO_SUPERVISOR: tuple[type[Request], ...] = (ChildBeat, ChildReady, ChildFailed, ChildStopped)
 TO_CHILD: tuple[type[Request], ...] = (Routes, Configure, Stop)

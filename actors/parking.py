@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from actors.effects import Sender
-from odradek.protocol.errors import ThrottlingQuotaExceeded
 from odradek.protocol.messages import Fetch
 
 PARKED_FETCHES_MAX = 10_000
@@ -31,13 +30,19 @@ class Parking:
         self._deadlines: list[tuple[float, int, Parked]] = []
         self._count = 0
 
-    def park(self, parked: Parked, deadline_s: float) -> None:
-        """Raises ThrottlingQuotaExceeded where too many wait already."""
-        if len(self._parked) >= PARKED_FETCHES_MAX:
-            raise ThrottlingQuotaExceeded(f"{PARKED_FETCHES_MAX} fetches wait at this partition already")
+    def park(self, parked: Parked, deadline_s: float) -> Parked | None:
+        """Let a fetch wait. Where too many do, the one that has waited longest must be answered at once.
+
+        So nobody can keep others out by waiting: an early answer is always allowed.
+        """
         self._parked.append(parked)
         self._count += 1
         heapq.heappush(self._deadlines, (deadline_s, self._count, parked))
+        if len(self._parked) <= PARKED_FETCHES_MAX:
+            return None
+        oldest = self._parked.pop(0)
+        oldest.done = True
+        return oldest
 
     def release(self, durable_bytes: int, answer: Callable[[Parked], bool]) -> None:
         """Try to answer all for whom ``durable_bytes`` may be enough; ``answer`` tells whether they were."""

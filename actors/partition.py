@@ -251,8 +251,9 @@ class PartitionActor:
             return (self._fetched(envelope.sender, fetch, batches),)
         worthwhile_bytes = self._durable_bytes + wanted_bytes - len(batches)
         deadline_s = now.monotonic_s + wait_ms / 1000
-        self._parking.park(Parked(envelope.sender, fetch, worthwhile_bytes), deadline_s)
-        return ()
+        oldest = self._parking.park(Parked(envelope.sender, fetch, worthwhile_bytes), deadline_s)
+        early = self._answer_parked(oldest, 0) if oldest is not None else None
+        return (early,) if early is not None else ()
 
     def _read(self, fetch: Fetch) -> Buffer:
         """What there is for a fetch. Raises OffsetOutOfRange, which tells both ends."""

@@ -24,10 +24,10 @@ from actors.gathering import (
     SingleReceipt,
 )
 from actors.lag import LagWaiter
-from actors.messages import COORDINATOR, SUPERVISOR, Routes, TopicRoute
+from actors.messages import COORDINATOR, SUPERVISOR, SUPERVISOR_REQUESTS, Routes, TopicRoute
 from actors.pending import PendingTable, Waiter
 from actors.routing import RoutingTable, describe_topic
-from actors.waiters import FetchedRecords, NobodyWaits, PassOn, TopicCreated
+from actors.waiters import RECORDS_REPLY_BYTES_MAX, FetchedRecords, NobodyWaits, PassOn, TopicCreated
 from actors.waiting import WaitingRoom
 from odradek.protocol.batch import Buffer
 from odradek.protocol.errors import (
@@ -47,11 +47,8 @@ from odradek.protocol.messages import (
     PROTOCOL_VERSION,
     TIMEOUT_MS_DEFAULT,
     AlterConfigs,
-    CreatePartitions,
     CreateTopics,
     DeleteRecords,
-    DeleteTopics,
-    DescribeConfigs,
     Fetch,
     GroupDelete,
     GroupDescribe,
@@ -69,7 +66,6 @@ from odradek.protocol.messages import (
     Produce,
     ProduceRecord,
     Request,
-    Status,
     TopicMetadata,
     Versions,
     VersionsReply,
@@ -81,7 +77,6 @@ from odradek.protocol.records import RecordToWrite
 GRACE_S = 5.0
 """How much longer the router waits than the actor that it asked."""
 
-_TO_SUPERVISOR = (CreateTopics, DeleteTopics, CreatePartitions, DescribeConfigs, AlterConfigs, Status)
 _TO_COORDINATOR = (
     InitProducerId,
     GroupHeartbeat,
@@ -208,7 +203,7 @@ class RouterActor:
         if isinstance(envelope.request, CreateTopics):
             for topic in envelope.request.topics:
                 topic.config = _portable(topic.config)
-        if isinstance(envelope.request, _TO_SUPERVISOR):
+        if isinstance(envelope.request, SUPERVISOR_REQUESTS):
             return (self._forward(SUPERVISOR, envelope.request, PassOn(sender)),)
         if isinstance(envelope.request, _TO_COORDINATOR):
             return (self._to_coordinator(envelope.request, PassOn(sender)),)
@@ -278,8 +273,10 @@ class RouterActor:
         """Send the batches that the gathered records make, of one place or of all."""
         effects: list[Effect] = []
         for batch, waiter in self._gatherer.flush(place):
-            topic, partition, acks = waiter.destination
-            request = Produce(topic=topic, partition=partition, acks=acks, format="batch")
+            topic, partition, acks, timeout_ms = waiter.destination
+            request = Produce(
+                topic=topic, partition=partition, acks=acks, timeout_ms=timeout_ms, format="batch"
+            )
             try:
                 effects.append(self._forward_produce(request, batch, waiter))
             except OdradekError as error:
@@ -340,7 +337,7 @@ class RouterActor:
         partition = request.partition
         if partition is None:
             partition = self._table.place(topic, described.key, len(value or b""))
-        return Destination(topic.name, partition, _acks(request))
+        return Destination(topic.name, partition, _acks(request), request.timeout_ms)
 
     def _gather(
         self,
@@ -362,12 +359,23 @@ class RouterActor:
     def _fetch(self, sender: Sender, request: Fetch) -> Sequence[Effect]:
         address = self._table.served(request.topic, request.partition)
         waiter: Waiter = PassOn(sender)
+        max_bytes = request.max_bytes
         if request.format == "records":
             waiter = FetchedRecords(sender, request.offset)
+            max_bytes = min(max_bytes, RECORDS_REPLY_BYTES_MAX)
         wait_ms = request.max_wait_ms
         if request.timeout_ms is not None:
             wait_ms = min(wait_ms, request.timeout_ms)
-        return (self._forward(address, _as_batch(request, wait_ms), waiter, wait_ms=wait_ms),)
+        batches = Fetch(
+            topic=request.topic,
+            partition=request.partition,
+            offset=request.offset,
+            max_bytes=max_bytes,
+            min_bytes=min(request.min_bytes, max_bytes),
+            max_wait_ms=wait_ms,
+            format="batch",
+        )
+        return (self._forward(address, batches, waiter, wait_ms=wait_ms),)
 
     def _metadata(self, request: Metadata) -> MetadataReply:
         names = sorted(self._table.topics) if request.topics is None else request.topics
@@ -456,15 +464,3 @@ def _portable(config: dict[str, Any]) -> dict[str, Any]:
         name: str(value) if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX else value
         for name, value in config.items()
     }
-
-
-def _as_batch(request: Fetch, wait_ms: int) -> Fetch:
-    return Fetch(
-        topic=request.topic,
-        partition=request.partition,
-        offset=request.offset,
-        max_bytes=request.max_bytes,
-        min_bytes=request.min_bytes,
-        max_wait_ms=wait_ms,
-        format="batch",
-    )

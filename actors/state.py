@@ -8,7 +8,6 @@ from typing import Any
 from actors.assignment import PartitionSet
 from actors.groups import Group
 from actors.ledger import (
-    CommittedOffset,
     Entry,
     GroupHead,
     GroupKey,
@@ -44,10 +43,12 @@ class CoordinatorState:
 
     def replay(self, entry: Entry) -> Value | None:
         """Apply one entry, live, in recovery and in reverse; returns the value that it replaced."""
-        key = entry.key
-        if entry.value is None and isinstance(key, _OF_A_GROUP) and key.group not in self.groups:
+        key, value = entry
+        if type(key) is OffsetKey:  # nearly all are
+            return self._replay_offset(key, value)
+        if value is None and isinstance(key, _OF_A_GROUP) and key.group not in self.groups:
             return None
-        return _REPLAYERS[type(key)](self, key, entry.value)
+        return _REPLAYERS[type(key)](self, key, value)
 
     # -- questions -----------------------------------------------------------------------------------
 
@@ -103,7 +104,7 @@ class CoordinatorState:
 
     # -- entries -------------------------------------------------------------------------------------
 
-    def _replay_offset(self, key: OffsetKey, value: CommittedOffset | None) -> Value | None:
+    def _replay_offset(self, key: OffsetKey, value: Any) -> Value | None:
         return self.offsets.replay(key, value)
 
     def _replay_head(self, key: GroupKey, value: GroupHead | None) -> Value | None:

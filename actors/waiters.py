@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from actors.actor import Answer
@@ -11,6 +11,11 @@ from odradek.protocol.batch import Buffer
 from odradek.protocol.errors import OdradekError, TopicAlreadyExists, error_from_wire
 from odradek.protocol.messages import Blob, CreateTopicsReply, FetchedRecord, FetchReply, failure
 from odradek.protocol.records import DecodedRecord, decode_batches
+
+RECORDS_REPLY_BYTES_MAX = 8 << 20
+RECORDS_REPLY_RECORDS_MAX = 10_000
+"""A reply of single records ends here, however much the fetch asked for: each is a frame and an object."""
+RECORD_OVERHEAD_BYTES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +85,24 @@ def as_records(
     if reply.error is not None:
         return reply, ()
     try:
-        records = [record for batches in payload for record in decode_batches(batches, from_offset)]
+        records = _bounded(record for batches in payload for record in decode_batches(batches, from_offset))
     except OdradekError as error:
         reply.error = error.wire()
         return reply, ()
     reply.records = [_described(record) for record in records]
     return reply, [record.value or b"" for record in records]
+
+
+def _bounded(records: Iterable[DecodedRecord]) -> list[DecodedRecord]:
+    """At least one, and no more than a reply should carry; the client goes on behind the last."""
+    taken: list[DecodedRecord] = []
+    size_bytes = 0
+    for record in records:
+        size_bytes += len(record.key or b"") + len(record.value or b"") + RECORD_OVERHEAD_BYTES
+        if taken and (size_bytes > RECORDS_REPLY_BYTES_MAX or len(taken) >= RECORDS_REPLY_RECORDS_MAX):
+            break
+        taken.append(record)
+    return taken
 
 
 def _described(record: DecodedRecord) -> FetchedRecord:

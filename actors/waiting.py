@@ -24,7 +24,7 @@ class WaitingRoom:
 
     def admit(self, topic: str, envelope: Envelope) -> bool:
         """Keep a request; whether it is the first for its topic. Raises ThrottlingQuotaExceeded."""
-        size_bytes = _payload_bytes(envelope)
+        size_bytes = envelope.size_bytes
         if self._requests >= WAITING_REQUESTS_MAX:
             raise ThrottlingQuotaExceeded(f"{self._requests} requests wait for new topics already")
         if self._bytes + size_bytes > WAITING_BYTES_MAX:
@@ -39,9 +39,5 @@ class WaitingRoom:
         """All that waited for a topic; they wait no longer."""
         envelopes = self._waiting.pop(topic, [])
         self._requests -= len(envelopes)
-        self._bytes -= sum(map(_payload_bytes, envelopes))
+        self._bytes -= sum(envelope.size_bytes for envelope in envelopes)
         return envelopes
-
-
-def _payload_bytes(envelope: Envelope) -> int:
-    return sum(map(len, envelope.payload))

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,15 @@ def test_nothing_can_unpickle_what_came_from_outside() -> None:
         if PICKLE.search(path.read_text())
     }
     assert found <= PICKLE_ALLOWED
+
+
+def test_transport_may_see_of_the_actors_only_what_it_must() -> None:
+    """The import rule names what is forbidden; a new file of actors/ has to be added to it."""
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (rule,) = (contract for contract in contracts if contract["name"].startswith("transport sees"))
+    modules = {f"actors.{path.stem}" for path in (PROJECT / "actors").glob("*.py")}
+    allowed = {"actors.__init__", "actors.actor", "actors.effects", "actors.messages"}
+    assert set(rule["forbidden_modules"]) == modules - allowed
 
 
 # -- commands --------------------------------------------------------------------------------------

@@ -12,7 +12,10 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
+StateT = TypeVar("StateT", bound=enum.Enum)
+StepT = TypeVar("StepT", bound=enum.Enum)
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
@@ -48,7 +51,7 @@ def page() -> str:
     return text
 
 
-def diagram(table: Mapping[tuple[enum.Enum, enum.Enum], enum.Enum], first: enum.Enum) -> str:
+def diagram(table: Mapping[tuple[StateT, StepT], StateT], first: StateT) -> str:
     """A table of transitions as a Mermaid state diagram; steps between the same two states share an arrow."""
     arrows: dict[tuple[str, str], list[str]] = {}
     for (before, step), after in table.items():

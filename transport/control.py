@@ -9,32 +9,13 @@ import zmq
 
 from actors.actor import Envelope
 from actors.effects import Sender
-from actors.messages import TO_SUPERVISOR
+from actors.messages import SUPERVISOR_REQUESTS, TO_SUPERVISOR
 from odradek.protocol.codec import Encoding, RequestDecoder, encode
-from odradek.protocol.messages import (
-    AlterConfigs,
-    CreatePartitions,
-    CreateTopics,
-    DeleteTopics,
-    DescribeConfigs,
-    Reply,
-    Request,
-    Status,
-    failure,
-)
+from odradek.protocol.messages import Reply, Request, failure
 from transport.frames import MalformedError, read_request, reply_frames
 from transport.multipart import receive, send
 from transport.sockets import control_listener, new_context
 
-SUPERVISOR_REQUESTS: tuple[type[Request], ...] = (
-    CreateTopics,
-    DeleteTopics,
-    CreatePartitions,
-    DescribeConfigs,
-    AlterConfigs,
-    Status,
-)
-"""The public requests that the supervisor answers; routers send them on."""
 MESSAGES_PER_WAIT_MAX = 1_000
 
 

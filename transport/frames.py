@@ -50,7 +50,8 @@ def read_request(socket: str, frames: Sequence[zmq.Frame], decoder: RequestDecod
         sender = Sender(socket, identity, delimiter, bad.encoding, bad.request_id)
         raise MalformedError(sender, bad.error) from None
     sender = Sender(socket, identity, delimiter, encoding, request.id)
-    return Envelope(sender, request, [frame_buffer(frame) for frame in frames[start + 1 :]])
+    payload = [frame_buffer(frame) for frame in frames[start + 1 :]]
+    return Envelope(sender, request, payload, len(frames[start]))
 
 
 def reply_frames(to: Sender, reply: Reply, payload: Sequence[Buffer]) -> list[Buffer]:

@@ -196,7 +196,7 @@ class Host:
                 self._perform((Reply(malformed.sender, failure(malformed.error)),))
                 continue
             self._perform(actor.receive(envelope, now))
-            taken_bytes += sum(map(len, envelope.payload))
+            taken_bytes += envelope.size_bytes
             if taken_bytes >= INBOX_BYTES_MAX:
                 return
 

@@ -365,10 +365,12 @@ def test_the_bound_is_given_back_after_a_full_disk_and_after_every_acks(
         assert said([*effects, *rig.sync()]) == [("client", "ok")]
 
 
-def test_parked_fetches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fetch_that_waited_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parking, "PARKED_FETCHES_MAX", 2)
     rig = Rig()
-    assert said(rig.turn(*(fetch(0, by=name) for name in "abc"))) == [("c", "THROTTLING_QUOTA_EXCEEDED")]
+    assert said(rig.turn(*(fetch(0, by=name) for name in "abc"))) == [("a", "ok")]
+    assert said(rig.turn(produce(make_batch(), by="writer"))) == []
+    assert sorted(said(rig.sync())) == [("b", "ok"), ("c", "ok"), ("writer", "ok")]
 
 
 # -- fetch -------------------------------------------------------------------------------------------------

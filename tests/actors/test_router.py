@@ -672,3 +672,20 @@ def test_too_much_in_flight_is_said_to_each_record(monkeypatch: pytest.MonkeyPat
     only_forward(first)
     effects = rig.turn(ask(Produce(topic="a"), b"v", by="x"), ask(Produce(topic="a"), b"w", by="y"))
     assert said(effects) == [("x", "THROTTLING_QUOTA_EXCEEDED"), ("y", "THROTTLING_QUOTA_EXCEEDED")]
+
+
+def test_how_long_a_record_may_wait_goes_with_it() -> None:
+    rig = served()
+    effects = rig.turn(
+        ask(Produce(topic="a", timeout_ms=1_000), b"1", by="hasty"),
+        ask(Produce(topic="a"), b"2", by="patient"),
+    )
+    assert [forward.request.timeout_ms for forward in forwards(effects)] == [1_000, None]
+    assert said(rig.after(1.2)) == [("hasty", "REQUEST_TIMED_OUT")]
+
+
+def test_a_fetch_of_records_asks_for_no_more_than_a_reply_may_carry() -> None:
+    rig = served()
+    asked = ask(Fetch(topic="a", partition=0, offset=0, max_bytes=64 << 20, min_bytes=64 << 20))
+    request = cast(Fetch, only_forward(rig.turn(asked)).request)
+    assert (request.format, request.max_bytes, request.min_bytes) == ("batch", 8 << 20, 8 << 20)

@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from actors import waiters
 from actors.actor import Answer
 from actors.effects import Effect
 from actors.waiters import FetchedRecords, PassOn, TopicCreated
@@ -119,3 +120,15 @@ def test_a_topic_that_exists_is_as_good_as_one_that_was_created(
 
     TopicCreated(ended).answered(Answer(1, reply))
     assert [error and error.name for error in heard] == [name]
+
+
+def test_a_reply_of_records_is_bounded_and_never_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = encode_batch([RecordToWrite(1, None, bytes(100)) for _ in range(50)])
+    monkeypatch.setattr(waiters, "RECORDS_REPLY_RECORDS_MAX", 20)
+    reply, payload = waiters.as_records(FetchReply(), [batches], 5)
+    assert isinstance(reply.records, list)
+    assert [record.offset for record in reply.records] == list(range(5, 25))
+    assert len(payload) == 20
+    monkeypatch.setattr(waiters, "RECORDS_REPLY_BYTES_MAX", 1)
+    reply, payload = waiters.as_records(FetchReply(), [batches], 25)
+    assert len(payload) == 1, "one record comes, however large it is"

@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from aiokafka.errors import UnsupportedCodecError
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
-from odradek.protocol.batch import COMPRESSIONS, CONTROL_MASK, NO_PRODUCER_ID, Buffer, iterate_headers
+from odradek.protocol.batch import (
+    COMPRESSIONS,
+    CONTROL_MASK,
+    NO_PRODUCER_ID,
+    Buffer,
+    iterate_headers,
+    read_header,
+)
 from odradek.protocol.errors import CorruptMessage, UnsupportedCompressionType
+from odradek.protocol.inflate import inflate_batch
 
 BATCH_BYTES_UNLIMITED = 2**31 - 1
 
@@ -74,20 +81,17 @@ def encode_batch(records: Iterable[RecordToWrite], *, compression: str = "none")
 def decode_batch(batch: Buffer) -> Iterator[DecodedRecord]:
     """The records of one whole batch. A control batch has none for readers.
 
-    Raises CorruptMessage where the records do not fit their batch, UnsupportedCompressionType
-    where the codec is unknown.
+    Raises CorruptMessage where the records do not fit their batch, MessageTooLarge where they inflate
+    beyond INFLATED_BYTES_MAX, UnsupportedCompressionType where the codec is unknown.
     """
+    if read_header(batch).attributes & CONTROL_MASK:
+        return
+    decoded = DefaultRecordBatch(inflate_batch(batch))
     try:
-        decoded = DefaultRecordBatch(bytes(batch))
-        if decoded.attributes & CONTROL_MASK:
-            return
         for record in decoded:
             yield DecodedRecord(record.offset, record.timestamp, record.key, record.value, record.headers)
-    except UnsupportedCodecError as error:
-        raise UnsupportedCompressionType(str(error)) from error
     except Exception as error:
-        # Each codec has exceptions of its own (zlib.error, cramjam.DecompressionError, struct.error ...),
-        # and what a producer signed may be anything.
+        # What a producer signed may be anything, and the codec has no exception of its own for it.
         raise CorruptMessage(f"the records of a batch cannot be read: {error}") from error
 
 

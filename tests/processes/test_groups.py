@@ -1,0 +1,259 @@
+"""A storm of members, and a coordinator that is killed in it: nothing is lost, reversed or owned twice.
+
+Consumer processes join, leave, are stopped (SIGSTOP) longer than their session lasts, and are killed, while
+records flow and the coordinator itself gets kill -9 in the middle. Every process writes down what it saw;
+afterwards the histories are judged together.
+
+In a normal run that is 8 processes for 8 s. The long storm of the same test::
+
+    ODRADEK_STORM_PROCESSES=20 ODRADEK_STORM_SECONDS=60 .venv/bin/pytest tests/processes/test_groups.py -s
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.broker import BrokerProcess
+from tests.support.rawclient import RawClient
+
+pytestmark = pytest.mark.processes
+
+PROCESSES = int(os.environ.get("ODRADEK_STORM_PROCESSES", "8"))
+STORM_S = float(os.environ.get("ODRADEK_STORM_SECONDS", "8"))
+PARTITIONS = 8
+SESSION_MS = 2_500
+SHORT_SESSIONS = f"""
+import actors.coordinator as coordinator
+fields = coordinator.CoordinatorOptions.__dataclass_fields__
+names = [name for name, field in fields.items() if name != "new_id"]
+defaults = dict(zip(names, coordinator.CoordinatorOptions.__init__.__defaults__, strict=True))
+defaults.update(session_timeout_ms={SESSION_MS}, heartbeat_interval_ms=300)
+coordinator.CoordinatorOptions.__init__.__defaults__ = tuple(defaults.values())
+"""
+"""What every Python process of the broker runs first: with sessions of 45 s a storm would take minutes."""
+TROUBLE_INTERVAL_S = (0.1, 0.5)
+STOPPED_S = (0.2, 2 * SESSION_MS / 1000)
+RECORDS_PER_ROUND = 20
+CONVERGENCE_S_MAX = SESSION_MS / 1000 + 30
+CATCH_UP_S_MAX = 60.0
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SHORT_SESSIONS)
+    with BrokerProcess(environment={"PYTHONPATH": str(tmp_path / "site")}) as process:
+        yield process
+
+
+class Storm:
+    """The member processes, and the trouble that they have. Only processes that it started itself."""
+
+    def __init__(self, endpoint: str, directory: Path, seed: int) -> None:
+        self._endpoint = endpoint
+        self._directory = directory
+        self._dice = random.Random(seed)
+        self._numbers = itertools.count()
+        self.living: list[subprocess.Popen[bytes]] = []
+        self._stopped: list[tuple[float, subprocess.Popen[bytes]]] = []
+        self._ended: list[subprocess.Popen[bytes]] = []
+
+    def join(self) -> None:
+        history = self._directory / f"{next(self._numbers)}.jsonl"
+        command = [sys.executable, "-m", "tests.support.groupmember", self._endpoint, "storm", "events"]
+        self.living.append(subprocess.Popen([*command, str(history)]))
+
+    def trouble(self) -> None:
+        """One thing happens to one process."""
+        now_s = time.monotonic()
+        for due_s, process in list(self._stopped):
+            if due_s <= now_s:
+                self._stopped.remove((due_s, process))
+                process.send_signal(signal.SIGCONT)
+                self.living.append(process)
+        busy = len(self.living) + len(self._stopped)
+        if busy < PROCESSES and (len(self.living) < 2 or self._dice.random() < 0.5):
+            self.join()
+            return
+        process = self.living.pop(self._dice.randrange(len(self.living)))
+        match self._dice.choice(["leave", "kill", "stop", "stop"]):
+            case "leave":
+                process.terminate()
+                self._ended.append(process)
+            case "kill":
+                process.kill()
+                self._ended.append(process)
+            case "stop":
+                process.send_signal(signal.SIGSTOP)
+                self._stopped.append((now_s + self._dice.uniform(*STOPPED_S), process))
+
+    def pause(self) -> float:
+        return self._dice.uniform(*TROUBLE_INTERVAL_S)
+
+    def calm(self) -> None:
+        """No more trouble: who was stopped goes on, and there are at least two."""
+        for _, process in self._stopped:
+            process.send_signal(signal.SIGCONT)
+            self.living.append(process)
+        self._stopped.clear()
+        while len(self.living) < 2:
+            self.join()
+
+    def close(self) -> None:
+        for process in [*self.living, *self._ended, *(process for _, process in self._stopped)]:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+    def events(self) -> list[list[Any]]:
+        """What all of them saw, in the order of time. A line that a kill cut off does not count."""
+        lines = [
+            line for path in self._directory.glob("*.jsonl") for line in path.read_text().splitlines(True)
+        ]
+        return sorted((json.loads(line) for line in lines if line.endswith("\n")), key=lambda event: event[0])
+
+
+def produce(endpoint: str, until: threading.Event, counts: list[int]) -> None:
+    """Records flow into every partition until the event; ``counts`` are those that were acknowledged."""
+    with RawClient(endpoint) as client:
+        while not until.wait(0.05):
+            for partition in range(PARTITIONS):
+                rows = [{"key": None, "headers": [], "timestamp": None, "null": False}] * RECORDS_PER_ROUND
+                payload = [b"x"] * RECORDS_PER_ROUND
+                client.call("produce", *payload, topic="events", partition=partition, records=rows).ok()
+                counts[partition] += RECORDS_PER_ROUND
+
+
+def wait_for(what: str, holds: Callable[[], bool], timeout_s: float) -> float:
+    """The seconds until it holds."""
+    begun_s = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begun_s < timeout_s, f"not within {timeout_s:g} s: {what}"
+        threading.Event().wait(0.02)
+    return time.monotonic() - begun_s
+
+
+@pytest.mark.timeout(STORM_S + 180)
+def test_a_storm_of_members_loses_nothing_and_settles(broker: BrokerProcess, tmp_path: Path) -> None:
+    histories = tmp_path / "histories"
+    histories.mkdir()
+    calm, counts = threading.Event(), [0] * PARTITIONS
+    with RawClient(broker.bootstrap) as client:
+        client.create("events", PARTITIONS)
+        storm = Storm(broker.bootstrap, histories, seed=848)
+        producer = threading.Thread(target=produce, args=(broker.bootstrap, calm, counts))
+        producer.start()
+        try:
+            rage(storm, broker)
+            settled_s = wait_for("stable", lambda: is_stable(client, len(storm.living)), CONVERGENCE_S_MAX)
+            calm.set()
+            producer.join()
+            wait_for("all committed", lambda: committed(client) == counts, CATCH_UP_S_MAX)
+        finally:
+            calm.set()
+            producer.join()
+            storm.close()
+        events = storm.events()
+        final = committed(client)
+    check_owners(events)
+    check_commits(events, final)
+    check_deliveries(events, final)
+    epochs = max(event[3] for event in events)
+    print(
+        f"storm: {len(list(histories.iterdir()))} processes, {epochs} epochs, {sum(final)} records, "
+        f"stable {settled_s:.2f} s after it (sessions last {SESSION_MS / 1000:g} s)"
+    )
+    assert epochs > 5, "that was no storm"
+
+
+def rage(storm: Storm, broker: BrokerProcess) -> None:
+    """The storm; in the middle of it the coordinator is killed."""
+    for _ in range(PROCESSES // 2):
+        storm.join()
+    begun_s = time.monotonic()
+    killed = False
+    while time.monotonic() - begun_s < STORM_S:
+        threading.Event().wait(storm.pause())
+        storm.trouble()
+        if not killed and time.monotonic() - begun_s > STORM_S / 2:
+            broker.child("coordinator").kill()
+            killed = True
+    storm.calm()
+    assert killed
+
+
+def is_stable(client: RawClient, members: int) -> bool:
+    """Whether the living members, and nobody else, hold every partition."""
+    reply = client.call("group_describe", group="storm")
+    if reply.code is not None or reply["state"] != "Stable" or len(reply["members"]) != members:
+        return False
+    held = [number for row in reply["members"] for item in row["assignment"] for number in item["partitions"]]
+    return sorted(held) == list(range(PARTITIONS))
+
+
+def committed(client: RawClient) -> list[int]:
+    found = [0] * PARTITIONS
+    for row in client.call("offset_fetch", group="storm", topics=["events"]).ok()["offsets"]:
+        found[row["partition"]] = max(row["offset"], 0)
+    return found
+
+
+# -- the judgement -------------------------------------------------------------------------------------
+
+
+def check_owners(events: list[list[Any]]) -> None:
+    """No partition was given to two members in one epoch."""
+    owners: dict[tuple[int, int], str] = {}
+    for _, kind, member, epoch, *details in events:
+        for partition in details[0] if kind == "assigned" else ():
+            owner = owners.setdefault((partition, epoch), member)
+            assert owner == member, f"partition {partition} belonged to two members in epoch {epoch}"
+    assert owners
+
+
+def check_commits(events: list[list[Any]], final: list[int]) -> None:
+    """What was acknowledged before something began is never above what that found or committed."""
+    acknowledged: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for at_ns, kind, *_, details in ((e[0], e[1], e[4:]) for e in events):
+        if kind == "committed":
+            for partition, offset in details[0].items():
+                begun_ns = details[1]
+                best = max((o for t, o in acknowledged[int(partition)] if t < begun_ns), default=0)
+                assert offset >= best, f"partition {partition} went back from {best} to {offset}"
+                acknowledged[int(partition)].append((at_ns, offset))
+    assert sum(map(len, acknowledged.values())) > 0
+    for partition, acks in acknowledged.items():
+        assert final[partition] >= max(offset for _, offset in acks), "an acknowledged commit was lost"
+
+
+def check_deliveries(events: list[list[Any]], final: list[int]) -> None:
+    """Each member read on without a gap from where it took up, and together they read everything."""
+    delivered: list[set[int]] = [set() for _ in range(PARTITIONS)]
+    positions: dict[tuple[str, int], int] = {}
+    for _, kind, member, _epoch, *details in events:
+        if kind == "took":
+            partition, position = details
+            positions[member, partition] = position
+            assert set(range(position)) <= delivered[partition], "taken up behind what nobody read"
+        elif kind == "delivered":
+            partition, first, last = details
+            assert positions[member, partition] == first, "a member skipped records"
+            positions[member, partition] = last + 1
+            delivered[partition].update(range(first, last + 1))
+    for partition, end in enumerate(final):
+        missing = set(range(end)) - delivered[partition]
+        assert not missing, f"partition {partition}: {len(missing)} records were committed and never read"
