@@ -49,6 +49,7 @@ lint: $(STAMP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python tools/generate_docs.py --check
+	@$(BIN)/python tools/make_group_docs.py --check
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .
@@ -59,6 +60,7 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	@$(BIN)/python tools/generate_docs.py
+	@$(BIN)/python tools/make_group_docs.py
 
 wheels: $(STAMP)
 	@$(PIP) wheel --no-deps --wheel-dir dist ./clients/python .

@@ -58,6 +58,13 @@ class Undeliverable:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection to ``address`` ended and was made anew: what was asked there has no answer to come."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Synced:
     """A ``Sync`` came back. ``error`` is what the operating system said, where it failed."""
 
@@ -65,7 +72,7 @@ class Synced:
     error: OSError | None = None
 
 
-Message = Envelope | Answer | Undeliverable | Synced
+Message = Envelope | Answer | Undeliverable | Lost | Synced
 
 
 class Actor(Protocol):

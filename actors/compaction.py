@@ -21,7 +21,7 @@ LOG_BYTES_MIN = 4 << 20
 GROWTH_MAX = 2
 """The log may have this many times the bytes of what is live: a restart reads all of it, and 100,000
 offsets are to be there within a second."""
-PIECE_ENTRIES_MAX = 1000
+PIECE_ENTRIES_MAX = 500
 PIECE_BYTES_MAX = 400_000
 RETRY_BYTES = 1 << 20
 """After a snapshot that failed the log may grow by this much until the next try."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from actors.actor import Moment, Synced
 from actors.compaction import Compaction, LiveState
 from actors.effects import Effect, Fail, Log, Reply, Sender, Sync, SyncTicket
-from actors.ledger import Entry, Value, decode_entry, encode_entry
+from actors.ledger import OFFSET_KEY_START, Entry, Value, decode_entry, encode_entry
 from odradek.protocol.batch import BatchHeader, Buffer, check_batch, iterate_headers
 from odradek.protocol.errors import CoordinatorNotAvailable, KafkaStorageError, OdradekError, PolicyViolation
 from odradek.protocol.messages import Reply as ReplyMessage
@@ -26,6 +26,8 @@ from odradek.protocol.messages import failure
 
 READ_BYTES = 4 << 20
 """How much of the log one read of the recovery asks for."""
+OFFSETS_UNDECODED_MAX = 200_000
+"""How many committed offsets the recovery holds back in the hope that later ones take their place."""
 BATCH_BYTES_TARGET = 500_000
 ENTRY_BYTES_MAX = 900_000
 """With both, a batch stays below Kafka's default of max.message.bytes, 1,048,588."""
@@ -108,19 +110,32 @@ class Journal:
         from odradek.protocol.records import decode_batches  # noqa: PLC0415
 
         offset, count = self._log.start_offset, 0
+        # Of an offset that was committed many times only the last is decoded; no other entry asks for it.
+        offsets: dict[bytes, bytes | None] = {}
         while offset < self._log.durable_offset:
             batches = self._log.read(offset, READ_BYTES)
             before = count
             for record in decode_batches(batches, offset):
-                self._replay(decode_entry(record.key, record.value))
                 count += 1
+                if record.key is not None and record.key.startswith(OFFSET_KEY_START):
+                    offsets[record.key] = record.value
+                else:
+                    self._replay(decode_entry(record.key, record.value))
+            if len(offsets) >= OFFSETS_UNDECODED_MAX:
+                self._replay_all(offsets)
             self._compaction.note(len(batches), count - before)
             last = max((header.next_offset for _, header in iterate_headers(batches)), default=offset)
             if last <= offset:
                 raise KafkaStorageError(f"the coordinator's log ends at {offset}, before its durable end")
             offset = last
             progress()
+        self._replay_all(offsets)
         return count
+
+    def _replay_all(self, entries: dict[bytes, bytes | None]) -> None:
+        for key, value in entries.items():
+            self._replay(decode_entry(key, value))
+        entries.clear()
 
     # -- one request -------------------------------------------------------------------------------
 

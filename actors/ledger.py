@@ -81,7 +81,7 @@ class GroupHead(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``epoch`` rises with every change that calls for a new target, ``target_epoch`` is that of the
     target there is. ``partitions`` are the counts of the subscribed topics that the epoch knows of.
-    ``empty_since_ms`` is when the last member left, in ms since 1970; 0 while there are members.
+    ``empty_since_ms`` is when the last member left last, in ms since 1970; 0 where none ever did.
     """
 
     epoch: int
@@ -126,6 +126,9 @@ class _StandingBytes(msgspec.Struct, omit_defaults=True):
     assigned: dict[str, list[int]] = {}
     revoking: dict[str, list[int]] = {}
 
+
+OFFSET_KEY_START = b'["offset",'
+"""How the key of every committed offset begins, and no other."""
 
 _encoder = msgspec.json.Encoder()
 _key_decoder = msgspec.json.Decoder(

@@ -124,9 +124,7 @@ def _enter(group: Group, member_id: str, heartbeat: GroupHeartbeat) -> list[Entr
         raise InvalidRequest("a member that joins says which topics it subscribes to")
     profile = _profile(group, heartbeat, None)
     # The head comes first: it is what makes a new group one, and what unmakes it when this is undone.
-    head = msgspec.structs.replace(
-        group.head, epoch=group.head.epoch + 1, empty_since_ms=0, type=GroupType.CONSUMER
-    )
+    head = msgspec.structs.replace(group.head, epoch=group.head.epoch + 1, type=GroupType.CONSUMER)
     return [Entry(GroupKey(group.name), head), Entry(MemberKey(group.name, member_id), profile)]
 
 
@@ -222,9 +220,10 @@ def _bumped(group: Group) -> Entry:
 def leave(group: Group, member_id: str, wall_ms: int) -> list[Entry]:
     """A member is gone, of its own will or not; what it held is free. Raises UnknownMemberId."""
     next_state(find_member(group, member_id).standing.state, Step.EXPEL)
-    empty_since_ms = wall_ms if len(group.members) == 1 else 0
+    empty_since_ms = wall_ms if len(group.members) == 1 else group.head.empty_since_ms
     head = msgspec.structs.replace(group.head, epoch=group.head.epoch + 1, empty_since_ms=empty_since_ms)
-    return [*_tombstones(group, member_id), Entry(GroupKey(group.name), head)]
+    # The head comes first: a crash between the two must not leave an empty group that seems long abandoned.
+    return [Entry(GroupKey(group.name), head), *_tombstones(group, member_id)]
 
 
 def _tombstones(group: Group, member_id: str) -> list[Entry]:

@@ -65,10 +65,6 @@ class ChildFailed(ChildMessage, tag="child_failed", kw_only=True):
     error: WireError
 
 
-class ChildStopped(ChildMessage, tag="child_stopped", kw_only=True):
-    """All that the child accepted is durable; it ends right after this word."""
-
-
 # -- from the supervisor to its children -------------------------------------------------------------
 
 
@@ -109,7 +105,7 @@ class Configure(Request, tag="configure", kw_only=True):
 
 
 class Stop(Request, tag="stop"):
-    """Take no more requests, make durable what was accepted, say ``child_stopped``, end."""
+    """Take no more requests, make durable what was accepted, end."""
 
 
 SUPERVISOR_REQUESTS: tuple[type[Request], ...] = (
@@ -121,5 +117,5 @@ SUPERVISOR_REQUESTS: tuple[type[Request], ...] = (
     Status,
 )
 """The public requests that the supervisor answers; routers send them on."""
-TO_SUPERVISOR: tuple[type[Request], ...] = (ChildBeat, ChildReady, ChildFailed, ChildStopped)
+TO_SUPERVISOR: tuple[type[Request], ...] = (ChildBeat, ChildReady, ChildFailed)
 TO_CHILD: tuple[type[Request], ...] = (Routes, Configure, Stop)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.actor import Answer, Envelope, Message, Moment, Undeliverable
+from actors.actor import Answer, Envelope, Lost, Message, Moment, Undeliverable
 from actors.effects import Effect, Forward, Reply, Sender
 from actors.gathering import (
     Acks,
@@ -125,6 +125,8 @@ class RouterActor:
             case Undeliverable(token=token, error=error):
                 pending = self._pending.take(token)
                 return pending.waiter.failed(error) if pending is not None else ()
+            case Lost(address=address):
+                return self._fail_lost({address})
         raise TypeError(f"a router syncs nothing: {message!r}")
 
     def settle(self, now: Moment) -> Sequence[Effect]:
@@ -153,10 +155,15 @@ class RouterActor:
 
     def _take_routes(self, routes: Routes) -> Sequence[Effect]:
         effects, lost = self._table.replace(routes)
-        for pending in self._pending.take_address(lost):
-            effects += pending.waiter.failed(self._lost(pending.address, writes=pending.writes))
+        effects += self._fail_lost(lost)
         for name in [name for name in self._waiting.topics if self._table.all_serve(name)]:
             effects += self._retry_waiting(name)
+        return effects
+
+    def _fail_lost(self, addresses: set[str]) -> list[Effect]:
+        effects: list[Effect] = []
+        for pending in self._pending.take_address(addresses):
+            effects += pending.waiter.failed(self._lost(pending.address, writes=pending.writes))
         return effects
 
     @staticmethod

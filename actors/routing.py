@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from actors.effects import Effect, Link, Unlink
 from actors.messages import COORDINATOR, PartitionRoute, Routes, TopicRoute, partition_address
@@ -19,13 +18,6 @@ from odradek.protocol.partitioning import partition_for_key
 
 STICKY_BYTES_MAX = 65_536
 """Records without a key stay on one partition for so many bytes, so that they make good batches."""
-
-
-class Place(NamedTuple):
-    """Where an actor listens; the epoch tells it from a predecessor that listened at the same endpoint."""
-
-    endpoint: str
-    leader_epoch: int = 0
 
 
 @dataclass(slots=True)
@@ -44,7 +36,7 @@ class RoutingTable:
         self.cluster_id = ""
         self.routers: list[str] = []
         self.topics: dict[str, TopicRoute] = {}
-        self._linked: dict[str, Place] = {}
+        self._linked: dict[str, str] = {}
         self._sticky: dict[str, Sticky] = {}
         self._first_partition = first_partition
 
@@ -59,13 +51,14 @@ class RoutingTable:
         self._sticky = {name: sticky for name, sticky in self._sticky.items() if name in self.topics}
         return self._relink(_endpoints(routes))
 
-    def _relink(self, wanted: dict[str, Place]) -> tuple[list[Effect], set[str]]:
-        lost = {address for address, place in self._linked.items() if wanted.get(address) != place}
+    def _relink(self, wanted: dict[str, str]) -> tuple[list[Effect], set[str]]:
+        """Each start of an actor has an endpoint of its own, so the same endpoint is the same process."""
+        lost = {address for address, endpoint in self._linked.items() if wanted.get(address) != endpoint}
         effects: list[Effect] = [Unlink(address) for address in sorted(lost)]
         effects += [
-            Link(address, place.endpoint)
-            for address, place in wanted.items()
-            if self._linked.get(address) != place
+            Link(address, endpoint)
+            for address, endpoint in wanted.items()
+            if self._linked.get(address) != endpoint
         ]
         self._linked = wanted
         return effects, lost
@@ -146,13 +139,13 @@ def describe_topic(topic: TopicRoute) -> TopicMetadata:
     )
 
 
-def _endpoints(routes: Routes) -> dict[str, Place]:
+def _endpoints(routes: Routes) -> dict[str, str]:
     endpoints = {
-        partition_address(topic.name, route.partition): Place(route.inner, route.leader_epoch)
+        partition_address(topic.name, route.partition): route.inner
         for topic in routes.topics
         for route in topic.partitions
         if route.inner is not None
     }
     if routes.coordinator is not None:
-        endpoints[COORDINATOR] = Place(routes.coordinator)
+        endpoints[COORDINATOR] = routes.coordinator
     return endpoints

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import lockstep, machine, restart, sdk, tree
+from bench import groups, lockstep, machine, restart, sdk, tree
 from bench.targets import Outcome, Target, table
 from bench.worker import PROJECT
 
@@ -39,6 +39,7 @@ def main() -> int:
         "lockstep": lambda directory: lockstep.measure(directory, f"tcp://127.0.0.1:{_free_port()}"),
         "tree": tree.measure,
         "restart": restart.measure,
+        "groups": groups.measure,
     }
     by_default = [name for name in parts if name != "bare"]  # sdk measures the bare path itself
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Odradek against its parts.")

@@ -114,7 +114,7 @@ class Demo:
         received = Received(tally, workers.runs(), workers.seen(sent.flights), committed(admin, group))
         checks = judge(sent, received)
         print_answer(tally)
-        print_throughput(sent.flights, sent.value_bytes, timing)
+        print_throughput(sent.flights, sent.value_bytes, timing, self._options.consumers)
         print_checks(checks)
         return all(check.passed for check in checks)
 

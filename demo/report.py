@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from demo.flights import airline_names, airport_names
 from demo.tally import DelayTally, FlightTally
 from demo.verdict import Check
-from odradek.cli.output import Column, print_table
+from odradek.cli.output import Column, print_table, write
 
 ROUTES_SHOWN = 10
 AIRPORT_CHARACTERS_MAX = 28
@@ -43,8 +44,8 @@ def print_answer(tally: FlightTally) -> None:
     )
 
 
-def print_throughput(flights: int, value_bytes: int, timing: Timing) -> None:
-    """How fast the flights went in and came out."""
+def print_throughput(flights: int, value_bytes: int, timing: Timing, consumers: int) -> None:
+    """How fast the flights went in and came out, and what kept them from being faster."""
     rows = [
         [
             direction,
@@ -60,6 +61,10 @@ def print_throughput(flights: int, value_bytes: int, timing: Timing) -> None:
         *(Column(title, "right") for title in ("count", "seconds", "per second", "MB/s")),
     ]
     print_table(columns, rows, title="\nThroughput, from the first flight sent")
+    readers = "1 consumer" if consumers == 1 else f"{consumers} consumers"
+    count = len(os.sched_getaffinity(0))
+    cores = "1 core" if count == 1 else f"{count} cores"
+    write(f"The limit is computing the answer: 1 producer and {readers} on {cores}.\n")
 
 
 def print_checks(checks: Sequence[Check]) -> None:

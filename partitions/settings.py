@@ -33,6 +33,8 @@ class TopicSetting:
         """What a value may be, as the end of a sentence."""
         if self.kind == "bool":
             return "true or false"
+        if self.maximum == INT64_MAX:
+            return f"a whole number of {self.unit}, {self.minimum} or more"
         return f"a whole number of {self.unit} from {self.minimum} to {self.maximum}"
 
     def check(self, value: object) -> SettingValue:

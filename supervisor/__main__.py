@@ -6,11 +6,19 @@ import argparse
 import os
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.exits import BROKER_EXITS, Exit
-from supervisor.settings import SETTINGS, Setting, Settings, SettingsError, load_settings
+from supervisor.settings import (
+    SETTINGS,
+    Setting,
+    Settings,
+    SettingsError,
+    load_settings,
+    unknown_variables,
+)
 
 if TYPE_CHECKING:
     from supervisor.processes import ProcessStarter
@@ -96,7 +104,11 @@ def _run_with(starter: ProcessStarter, settings: Settings, ready_file: Path | No
     from supervisor.broker import StartRefused, run_broker  # noqa: PLC0415  # the fork server begins first
     from supervisor.logs import EventLog  # noqa: PLC0415
 
-    log = EventLog("supervisor", settings.log_level, json=settings.log_json or not sys.stderr.isatty())
+    # Decided once, here, for every process: they share one stderr.
+    settings = replace(settings, log_json=settings.log_json or not sys.stderr.isatty())
+    log = EventLog("supervisor", settings.log_level, json=settings.log_json)
+    for sentence in unknown_variables(os.environ):
+        log.write("warning", "setting ignored", {"reason": sentence})
     try:
         return run_broker(settings, ready_file, log, starter)
     except StartRefused as refused:

@@ -1,7 +1,8 @@
 """One start of the broker: from settings to a supervisor that runs, and an exit code.
 
-Order: the lock of the data directory before anything is touched; the catalogue, which may refuse; the
-run directory, where former processes are ended; the ports; only then sockets and children.
+Order: the lock of the data directory before anything is touched; the run directory, where former
+processes are ended; the ports, which those may have held; the catalogue, which may refuse, and which a
+refused start has not made; only then sockets and children.
 """
 
 from __future__ import annotations
@@ -53,17 +54,17 @@ def run_broker(settings: Settings, ready_file: Path | None, log: EventLog, start
         os.umask(PRIVATE_UMASK)
         data = DataDirectory(settings.data)
         stack.callback(data.close)
+        run = RunDirectory(run_directory_path(data.path, os.geteuid(), os.environ.get("XDG_RUNTIME_DIR")))
+        orphans = run.end_orphans()
+        if orphans:
+            log.write("warning", "processes of a former broker were ended", {"pids": orphans})
+        _check_ports(settings)
         catalog = _load_catalog(data, log)
         strays = data.set_strays_aside(catalog)
         if strays:
             log.write(
                 "warning", "directories that the catalogue does not know were set aside", {"names": strays}
             )
-        run = RunDirectory(run_directory_path(data.path, os.geteuid(), os.environ.get("XDG_RUNTIME_DIR")))
-        orphans = run.end_orphans()
-        if orphans:
-            log.write("warning", "processes of a former broker were ended", {"pids": orphans})
-        _check_ports(settings)
         setproctitle("odradek: supervisor")
         return _supervise(settings, catalog, data, run, starter, ready_file, log, stack)
 

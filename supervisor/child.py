@@ -31,9 +31,12 @@ from supervisor.children import Role
 from supervisor.childspec import ChildSpec
 from supervisor.exits import Exit
 from supervisor.logs import EventLog
+from supervisor.rundirectory import INNER_PREFIX
 from transport.host import ActorFailedError, Host, HostOptions, Listener
 
 PRIVATE_UMASK = 0o077
+SOFT_MEMORY_SHARE = 0.9
+"""A router ends in order at this part of its memory limit; at the whole of it allocations fail."""
 
 
 def process_title(name: str) -> str:
@@ -61,6 +64,7 @@ def _serve(spec: ChildSpec, host: Host, log: EventLog) -> Exit:
     try:
         actor, ready = _BUILDERS[spec.role](spec, host)
         endpoints = host.bind()
+        _unlink_predecessors(spec)
     except OdradekError as error:
         host.fail(error)
         return Exit.CHILD_FAILED
@@ -89,8 +93,25 @@ def _cannot_start(error: Exception, host: Host, log: EventLog) -> Exit:
 
 
 def _host_options(spec: ChildSpec) -> HostOptions:
-    listeners = tuple(Listener(name, endpoint) for name, endpoint in spec.listeners)
-    return HostOptions(spec.name, spec.incarnation, spec.control, listeners, spec.beat_interval_s)
+    return HostOptions(
+        name=spec.name,
+        incarnation=spec.incarnation,
+        control=spec.control,
+        listeners=tuple(Listener(name, endpoint) for name, endpoint in spec.listeners),
+        beat_interval_s=spec.beat_interval_s,
+        memory_bytes_max=int(spec.memory_bytes_max * SOFT_MEMORY_SHARE),
+    )
+
+
+def _unlink_predecessors(spec: ChildSpec) -> None:
+    """Remove the inner sockets of former starts of this child, which were reaped before it began."""
+    for name, endpoint in spec.listeners:
+        if name == "inner":
+            own = Path(endpoint.removeprefix("ipc://"))
+            prefix = own.name[: own.name.index(INNER_PREFIX) + len(INNER_PREFIX)]
+            for found in os.listdir(own.parent):  # noqa: PTH208  # names only: there may be thousands
+                if found.startswith(prefix) and found != own.name:
+                    (own.parent / found).unlink(missing_ok=True)
 
 
 def _watch_lifeline() -> None:

@@ -49,6 +49,13 @@ class UnlinkDiscarded:
 
 
 @dataclass(frozen=True, slots=True)
+class UnlinkSockets:
+    """Remove the sockets of a child that was reaped and has no successor."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A line for the log."""
 
@@ -57,7 +64,7 @@ class Note:
     fields: dict[str, object] = field(default_factory=dict)
 
 
-Effect = TellChild | KillChild | Respond | RespondStatus | UnlinkDiscarded | Note
+Effect = TellChild | KillChild | Respond | RespondStatus | UnlinkDiscarded | UnlinkSockets | Note
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ _MEANINGS: dict[Exit, str] = {
     Exit.LOCKED: "another broker runs on this data directory",
     Exit.SETTINGS: "a setting is unknown or its value is not allowed",
     Exit.PORT_IN_USE: "another program listens on the port",
-    Exit.GAVE_UP: "a router or the coordinator kept failing",
+    Exit.GAVE_UP: "a router or the coordinator could not start",
     Exit.DATA: "the data directory or its catalogue cannot be used",
     Exit.FORCED: "told to stop twice, or out of time: some process was killed",
     Exit.CHILD_FAILED: "child: could not start; it said why",

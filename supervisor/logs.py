@@ -63,7 +63,8 @@ class EventLog:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=repr).decode()
-    if not text.isprintable():
-        text = msgspec.json.encode(text).decode()
-    return f'"{text}"' if " " in text and isinstance(value, str) else text
+    if not isinstance(value, str):
+        return msgspec.json.encode(value, enc_hook=repr).decode()
+    if not value.isprintable():
+        return msgspec.json.encode(value).decode()
+    return f'"{value}"' if " " in value else value

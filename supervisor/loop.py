@@ -1,7 +1,8 @@
 """The supervisor's loop: waits for messages, ends of processes and signals, and performs effects.
 
 A signal handler only wakes the loop. One process is started a turn, so that hundreds of starts keep
-nobody waiting. Nothing here blocks for longer than the disk takes to make the catalogue durable.
+nobody waiting. Nothing here blocks for longer than the disk takes to make the catalogue durable: what
+takes longer (freed files, the memory of every process) has a thread.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from odradek.protocol.messages import StatusReply
+from odradek.protocol.errors import ThrottlingQuotaExceeded
+from odradek.protocol.messages import failure
 from supervisor.datadirectory import DataDirectory
 from supervisor.effects import (
     Effect,
@@ -26,6 +27,7 @@ from supervisor.effects import (
     RespondStatus,
     TellChild,
     UnlinkDiscarded,
+    UnlinkSockets,
 )
 from supervisor.entry import enter_child
 from supervisor.exits import Exit
@@ -34,10 +36,8 @@ from supervisor.overseer import Overseer
 from supervisor.processes import Process, ProcessStarter
 from supervisor.rundirectory import RunDirectory
 from supervisor.specs import SpecWriter
+from supervisor.statuses import STATUSES_WAITING_MAX, StatusSampling
 from transport.control import ControlServer
-
-if TYPE_CHECKING:
-    from supervisor.usage import UsageSampler
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 WAIT_S_MAX = 60.0
@@ -159,7 +159,7 @@ class Supervisor:
         self._announced = False
         self._log = log
         self._processes: dict[tuple[str, int], Process] = {}
-        self._usage: UsageSampler | None = None
+        self._statuses = StatusSampling()
         self._signals = SignalInbox()
 
     def run(self) -> Exit:
@@ -178,7 +178,7 @@ class Supervisor:
         watched = {process.fd: key for key, process in self._processes.items()}
         wait_s = 0.0 if self._overseer.has_spawns else self._overseer.deadline() - time.monotonic()
         envelopes, readable = self._control.wait(
-            min(max(wait_s, 0.0), WAIT_S_MAX), (self._signals.fd, *watched)
+            min(max(wait_s, 0.0), WAIT_S_MAX), (self._signals.fd, self._statuses.fd, *watched)
         )
         now_s = time.monotonic()
         for envelope in envelopes:
@@ -186,6 +186,8 @@ class Supervisor:
         for fd in readable:
             if fd in watched:
                 self._reap(watched[fd], now_s)
+        for to, reply in self._statuses.take():
+            self._control.reply(to, reply)
         for number in self._signals.take():
             self._obey(number, now_s)
         self._spawn(now_s)
@@ -201,9 +203,11 @@ class Supervisor:
             self._overseer.kill_all(now_s)
 
     def _reap(self, key: tuple[str, int], now_s: float) -> None:
-        ended = self._processes[key].poll()
+        process = self._processes[key]
+        ended = process.poll()
         if ended is not None:
             del self._processes[key]
+            self._run_directory.forget(process.pid)
             self._overseer.died(*key, ended.exit_code, now_s)
 
     def _spawn(self, now_s: float) -> None:
@@ -240,21 +244,18 @@ class Supervisor:
             case Respond():
                 self._control.reply(effect.to, effect.reply)
             case RespondStatus():
-                self._control.reply(effect.to, StatusReply(actors=self._sampler().complete(effect.rows)))
+                if not self._statuses.ask(effect):
+                    busy = f"{STATUSES_WAITING_MAX} requests for the status wait already; try again"
+                    self._control.reply(effect.to, failure(ThrottlingQuotaExceeded(busy)))
             case KillChild():
                 process = self._processes.get((effect.name, effect.incarnation))
                 if process is not None:
                     process.kill()
             case UnlinkDiscarded():
                 self._discarder.wake()
+            case UnlinkSockets():
+                self._run_directory.unlink_sockets(effect.name)
             case Note():
                 self._log.write(effect.level, effect.event, effect.fields)
             case _:
                 raise TypeError(f"unknown effect: {effect!r}")
-
-    def _sampler(self) -> UsageSampler:
-        if self._usage is None:
-            from supervisor.usage import UsageSampler  # noqa: PLC0415  # psutil loads when somebody asks
-
-            self._usage = UsageSampler()
-        return self._usage

@@ -22,7 +22,6 @@ from actors.messages import (
     ChildFailed,
     ChildMessage,
     ChildReady,
-    ChildStopped,
     Configure,
     PartitionRoute,
     Routes,
@@ -65,6 +64,7 @@ from supervisor.effects import (
     SpawnOrder,
     TellChild,
     UnlinkDiscarded,
+    UnlinkSockets,
 )
 from supervisor.exits import Exit
 from supervisor.restarts import GiveUp, RestartHistory, RestartPolicy
@@ -129,9 +129,9 @@ class Overseer:
         """Finish interrupted deletions and want every child of the catalogue."""
         for topic in self._topics.catalog.deleting:
             self._discard(topic.name)
-        self._add(coordinator_child(self._history()))
+        self._add(coordinator_child(self._history(essential=True)))
         for index in range(self._options.routers):
-            self._add(router_child(index, self._history()))
+            self._add(router_child(index, self._history(essential=True)))
         for topic in self._topics.catalog.topics:
             self.add_partitions(topic, 0)
         self.emit(UnlinkDiscarded())
@@ -194,7 +194,7 @@ class Overseer:
         )
         if child.error is None:
             child.reason = _describe_exit(exit_code)
-        if exit_code == Exit.PORT_IN_USE and not child.served and child.role is Role.ROUTER:
+        if exit_code == Exit.PORT_IN_USE and child.role is Role.ROUTER and not child.history.is_lasting:
             self.terminate(Exit.PORT_IN_USE, child.reason, now_s)
         child.apply(Event.DIED)
         self._after_death(child, now_s)
@@ -360,8 +360,6 @@ class Overseer:
                 self._serves(child, message, now_s)
             case ChildFailed():
                 self._said_failed(child, message.error, now_s)
-            case ChildStopped():
-                pass  # its end is what counts, and comes right after
             case _:
                 raise InvalidRequest(f"children do not send {api_name(type(message))}")
 
@@ -431,6 +429,7 @@ class Overseer:
         if child.role is not Role.PARTITION or child.wanted:
             return
         del self._children[child.name]
+        self.emit(UnlinkSockets(child.name))
         if not any(other.topic == child.topic for other in self._children.values()):
             self._discard(child.topic)
 
@@ -575,8 +574,8 @@ class Overseer:
         self._children[child.name] = child
         self._waiting[child.name] = None
 
-    def _history(self) -> RestartHistory:
-        return RestartHistory(self._options.restart)
+    def _history(self, *, essential: bool = False) -> RestartHistory:
+        return RestartHistory(self._options.restart, essential=essential)
 
     def _of(self, role: Role) -> Iterator[Child]:
         return (child for child in self._children.values() if child.role is role)

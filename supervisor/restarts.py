@@ -4,6 +4,8 @@ Rule 1. A crash is the end of a child that had served; a failed boot is the end 
 Rule 2. The first restart after a crash is immediate; each next one within the window waits twice as long.
 Rule 3. More than ``crashes_max`` crashes within the window, or ``boot_failures_max`` failed boots in a
         row, and the child is given up: what fails that often fails for a reason that a person must see.
+Rule 4. An essential child, one without which the broker ends, is given up only before it has served for
+        the first time. Afterwards it waits ``delay_max_s`` instead: a broker that serves partly serves.
 """
 
 from __future__ import annotations
@@ -50,14 +52,22 @@ class GiveUp:
 class RestartHistory:
     """What one child has done so far, and what follows from it."""
 
-    def __init__(self, policy: RestartPolicy) -> None:
+    def __init__(self, policy: RestartPolicy, *, essential: bool = False) -> None:
         self._policy = policy
+        self._essential = essential
+        self._has_served = False
         self._crashes_s: deque[float] = deque(maxlen=policy.crashes_max + 1)
         self._boot_failures = 0
 
     def served(self) -> None:
         """The child began to serve: earlier failed boots no longer count."""
         self._boot_failures = 0
+        self._has_served = True
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it is never given up any more."""
+        return self._essential and self._has_served
 
     def crashed(self, now_s: float) -> Retry | GiveUp:
         """A child that had served ended without being told to."""
@@ -66,12 +76,15 @@ class RestartHistory:
             self._crashes_s.popleft()
         count = len(self._crashes_s)
         if count > self._policy.crashes_max:
-            return GiveUp(f"it crashed {count} times within {self._policy.window_s:g} s")
+            return self._too_often(f"it crashed {count} times within {self._policy.window_s:g} s")
         return Retry(self._policy.delay_s(count))
 
     def failed_to_boot(self) -> Retry | GiveUp:
         """A child ended before it served."""
         self._boot_failures += 1
         if self._boot_failures > self._policy.boot_failures_max:
-            return GiveUp(f"it could not start, {self._boot_failures} times in a row")
+            return self._too_often(f"it could not start, {self._boot_failures} times in a row")
         return Retry(max(BOOT_DELAY_S, self._policy.delay_s(self._boot_failures)))
+
+    def _too_often(self, reason: str) -> Retry | GiveUp:
+        return Retry(self._policy.delay_max_s) if self.is_lasting else GiveUp(reason)

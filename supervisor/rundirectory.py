@@ -20,10 +20,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+INNER_PREFIX = "inner-"
+"""What an inner socket is called, before the incarnation."""
+_LONGEST_KIND = INNER_PREFIX + "9" * 9
 SOCKET_PATH_BYTES_MAX = 107
 """What fits into sockaddr_un beside its final zero."""
 JOURNAL_FILE_NAME = "processes"
 JOURNAL_BYTES_MAX = 16 << 20
+JOURNAL_GONE_MAX = 1_000
+"""With more lines than this of processes that are gone, the journal is written afresh."""
 ORPHAN_WAIT_MS = 10_000
 _START_TIME_FIELD = 21
 """Place of a process's start time in /proc/<pid>/stat, counted from 0."""
@@ -50,7 +55,9 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         """Creates it where it is missing. Raises RunDirectoryUnusable unless it is ours alone."""
         self.path = path
-        longest = len(os.fsencode(path)) + 1 + len(socket_name("", "direct"))
+        self._living: dict[int, int] = {}  # start time by pid
+        self._journal_lines = 0
+        longest = len(os.fsencode(path)) + 1 + len(socket_name("", _LONGEST_KIND))
         if longest > SOCKET_PATH_BYTES_MAX:
             raise RunDirectoryUnusable(
                 f"socket paths in {path} would have {longest} bytes, and the system takes "
@@ -60,7 +67,7 @@ class RunDirectory:
             _make_private(directory)
 
     def endpoint(self, address: str, kind: str) -> str:
-        """The ipc endpoint of ``kind`` (inner, direct) of an actor."""
+        """The ipc endpoint of ``kind`` (direct, or inner with the incarnation) of an actor."""
         return f"ipc://{self.path / socket_name(address, kind)}"
 
     @property
@@ -69,7 +76,7 @@ class RunDirectory:
         return f"ipc://{self.path / 'control'}"
 
     def end_orphans(self) -> list[int]:
-        """Kills what a former supervisor started and left, waits for its end, begins a new journal.
+        """Kills what a former supervisor left, waits for its end, removes the sockets, begins a new journal.
 
         Returns the process ids. Raises RunDirectoryUnusable where one does not end.
         """
@@ -79,6 +86,10 @@ class RunDirectory:
             content = journal.read_bytes()[-JOURNAL_BYTES_MAX:]
             ended = [orphan.pid for orphan in _read_journal(content) if _end(orphan)]
         journal.write_bytes(b"")
+        for entry in self.path.iterdir():
+            if entry != journal:
+                with contextlib.suppress(OSError):  # nobody is left who listens there, so it does no harm
+                    entry.unlink()
         return ended
 
     def remember(self, pid: int) -> None:
@@ -86,8 +97,31 @@ class RunDirectory:
         started = start_time(pid)
         if started is None:
             return
+        self._living[pid] = started
         with (self.path / JOURNAL_FILE_NAME).open("ab") as journal:
-            journal.write(f"{pid} {started}\n".encode())
+            journal.write(_journal_line(pid, started))
+        self._journal_lines += 1
+        if self._journal_lines - len(self._living) > JOURNAL_GONE_MAX:
+            self._rewrite_journal()
+
+    def forget(self, pid: int) -> None:
+        """The process was reaped; the journal drops it when it is written afresh."""
+        self._living.pop(pid, None)
+
+    def unlink_sockets(self, address: str) -> None:
+        """Removes every socket of an actor that will not come back, whichever of its processes made it."""
+        prefix = socket_name(address, "").removesuffix(".")
+        with contextlib.suppress(OSError):  # what cannot be removed does no harm
+            for entry in self.path.iterdir():
+                if entry.name.startswith(prefix):
+                    entry.unlink(missing_ok=True)
+
+    def _rewrite_journal(self) -> None:
+        journal = self.path / JOURNAL_FILE_NAME
+        fresh = journal.with_name(JOURNAL_FILE_NAME + ".tmp")
+        fresh.write_bytes(b"".join(_journal_line(*each) for each in self._living.items()))
+        fresh.replace(journal)
+        self._journal_lines = len(self._living)
 
     def remove(self) -> None:
         """Takes the sockets and the directory away; what cannot be removed does no harm."""
@@ -110,6 +144,10 @@ def start_time(pid: int) -> int | None:
     except OSError:
         return None
     return int(text.rpartition(")")[2].split()[_START_TIME_FIELD - 2])
+
+
+def _journal_line(pid: int, started: int) -> bytes:
+    return f"{pid} {started}\n".encode()
 
 
 def _read_journal(content: bytes) -> Iterator[_Orphan]:

@@ -20,6 +20,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 CONFIG_FILE_NAME = "odradek.toml"
 CONFIG_BYTES_MAX = 1 << 20
 ENVIRONMENT_PREFIX = "ODRADEK_"
+FOREIGN_VARIABLES = frozenset({"ODRADEK_BOOTSTRAP"})
+"""Variables with our prefix that others read: the client's command."""
 DEFAULT_SOURCE = "default"
 DAY_S = 24 * 3600.0
 
@@ -269,7 +271,8 @@ _ALL = (
         "restarts_max",
         "int",
         10,
-        "A process that crashed more often than this within restart_window_s is given up.",
+        "A partition that crashed more often than this within restart_window_s is given up; a router or the "
+        "coordinator then waits restart_delay_max_s before each restart.",
         "crashes",
         0,
         1_000,
@@ -287,7 +290,8 @@ _ALL = (
         "boot_failures_max",
         "int",
         5,
-        "A process that ended before it served, more often than this in a row, is given up.",
+        "A process that ended before it served, more often than this in a row, is given up. Where that is a "
+        "router or the coordinator, the broker ends; but neither is given up once it has served.",
         "failures",
         0,
         1_000,
@@ -296,7 +300,8 @@ _ALL = (
         "router_memory_bytes_max",
         "bytes",
         GIB,
-        "What a router may allocate; beyond it the router ends and is started again, with nothing lost.",
+        "What a router may allocate. One that holds nine tenths of it ends and is started again: what was "
+        "under way there is to be asked again, and nothing that was acknowledged is lost.",
         "bytes",
         64 * MIB,
         1 << 40,
@@ -418,14 +423,28 @@ def _read_config(config: Path | None, problems: list[str]) -> tuple[str, Mapping
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"the settings file {path} is not TOML: {error}")
         return str(path), {}
-    problems.extend(_unknown(name, str(path)) for name in values if name not in SETTINGS)
+    problems.extend(_unknown(name, f"file {path}") for name in values if name not in SETTINGS)
     return str(path), values
 
 
-def _unknown(name: str, path: str) -> str:
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks like a setting and is none.
+
+    Not an error: the environment is not ours alone. Kubernetes, say, sets ODRADEK_SERVICE_HOST in every
+    container beside a service of that name.
+    """
+    known = {setting.variable for setting in _ALL} | FOREIGN_VARIABLES
+    return [
+        _unknown(name.removeprefix(ENVIRONMENT_PREFIX).lower(), f"environment {name}")
+        for name in sorted(environment)
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known
+    ]
+
+
+def _unknown(name: str, source: str) -> str:
     near = difflib.get_close_matches(name, SETTINGS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(SETTINGS)}"
-    return f"there is no setting {name!r} (from file {path}); {hint}"
+    return f"there is no setting {name!r} (from {source}); {hint}"
 
 
 def _contradictions(settings: Settings, sources: Mapping[str, str]) -> list[str]:

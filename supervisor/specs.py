@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.messages import COORDINATOR
@@ -10,7 +10,7 @@ from supervisor.children import Role
 from supervisor.childspec import ChildSpec
 from supervisor.datadirectory import partition_directory_name
 from supervisor.effects import SpawnOrder
-from supervisor.rundirectory import RunDirectory
+from supervisor.rundirectory import INNER_PREFIX, RunDirectory
 from supervisor.settings import Settings
 
 OFFSETS_TOPIC = "__consumer_offsets"
@@ -41,19 +41,29 @@ class SpecWriter:
             case Role.PARTITION:
                 return self._partition(order)
 
-    def _router(self, order: SpawnOrder) -> ChildSpec:
-        port = self.settings.port and self.settings.port + order.index
-        # A router that comes back listens where it did before: clients know that endpoint.
-        endpoint = order.endpoints[0] if order.endpoints else tcp_endpoint(self.settings.host, port)
+    def _base(self, order: SpawnOrder) -> ChildSpec:
         return ChildSpec(
             name=order.name,
             role=order.role,
             incarnation=order.incarnation,
             control=self.run.control,
-            listeners=(("public", endpoint),),
+            listeners=(),
             beat_interval_s=self.settings.heartbeat_interval_s,
             log_level=self.settings.log_level,
             log_json=self.settings.log_json,
+        )
+
+    def _inner(self, order: SpawnOrder, address: str) -> str:
+        """A new endpoint at each start: nothing that was sent to one process can reach its successor."""
+        return self.run.endpoint(address, f"{INNER_PREFIX}{order.incarnation}")
+
+    def _router(self, order: SpawnOrder) -> ChildSpec:
+        port = self.settings.port and self.settings.port + order.index
+        # A router that comes back listens where it did before: clients know that endpoint.
+        endpoint = order.endpoints[0] if order.endpoints else tcp_endpoint(self.settings.host, port)
+        return replace(
+            self._base(order),
+            listeners=(("public", endpoint),),
             index=order.index,
             server=self.server,
             auto_create_topics=self.settings.auto_create_topics,
@@ -62,15 +72,9 @@ class SpecWriter:
         )
 
     def _coordinator(self, order: SpawnOrder) -> ChildSpec:
-        return ChildSpec(
-            name=order.name,
-            role=order.role,
-            incarnation=order.incarnation,
-            control=self.run.control,
-            listeners=(("inner", self.run.endpoint(COORDINATOR, "inner")),),
-            beat_interval_s=self.settings.heartbeat_interval_s,
-            log_level=self.settings.log_level,
-            log_json=self.settings.log_json,
+        return replace(
+            self._base(order),
+            listeners=(("inner", self._inner(order, COORDINATOR)),),
             directory=str(self.data / partition_directory_name(OFFSETS_TOPIC, 0)),
             topic=OFFSETS_TOPIC,
             topic_id=self.offsets_topic_id,
@@ -79,18 +83,12 @@ class SpecWriter:
     def _partition(self, order: SpawnOrder) -> ChildSpec:
         topic = order.topic
         assert topic is not None, "a partition is spawned only while its topic is in the catalogue"
-        return ChildSpec(
-            name=order.name,
-            role=order.role,
-            incarnation=order.incarnation,
-            control=self.run.control,
+        return replace(
+            self._base(order),
             listeners=(
-                ("inner", self.run.endpoint(order.name, "inner")),
+                ("inner", self._inner(order, order.name)),
                 ("direct", self.run.endpoint(order.name, "direct")),
             ),
-            beat_interval_s=self.settings.heartbeat_interval_s,
-            log_level=self.settings.log_level,
-            log_json=self.settings.log_json,
             directory=str(self.data / partition_directory_name(topic.name, order.partition)),
             topic=topic.name,
             topic_id=topic.topic_id,

@@ -343,13 +343,7 @@ def _broker_setting(setting: Setting) -> str:
 
 def _topic_setting(setting: TopicSetting) -> str:
     default = _shown(setting.default, setting.unit)
-    return f"### `{setting.name}`\n\n{setting.doc}\n\nDefault {default}. Allowed: {_topic_bounds(setting)}."
-
-
-def _topic_bounds(setting: TopicSetting) -> str:
-    if setting.kind == "int" and setting.maximum == INT64_MAX:
-        return f"a whole number of {setting.unit}, {setting.minimum} or more"
-    return setting.allowed()
+    return f"### `{setting.name}`\n\n{setting.doc}\n\nDefault {default}. Allowed: {setting.allowed()}."
 
 
 def _shown(value: object, unit: str) -> str:

@@ -12,18 +12,25 @@ from dataclasses import dataclass
 
 import zmq
 
-from actors.actor import Actor, Envelope, Message, Moment, Undeliverable
+from actors.actor import Actor, Envelope, Lost, Message, Moment, Undeliverable
 from actors.effects import Effect, Fail, Forward, Link, Log, Reply, Sender, Sync, Unlink
-from actors.messages import SUPERVISOR, TO_CHILD, ChildBeat, ChildFailed, ChildReady, ChildStopped, Stop
+from actors.messages import SUPERVISOR, TO_CHILD, ChildBeat, ChildFailed, ChildReady, Stop
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import Encoding, RequestDecoder, encode, is_reply, public_decoder
-from odradek.protocol.errors import InvalidRequest, OdradekError
+from odradek.protocol.errors import (
+    InvalidRequest,
+    OdradekError,
+    ThrottlingQuotaExceeded,
+    UnknownServerError,
+)
 from odradek.protocol.messages import Request, failure
 from transport.clock import read_clock
 from transport.control import control_identity
 from transport.frames import MalformedError, read_request, reply_frames
 from transport.links import Links, read_answer, stamp
 from transport.multipart import receive, send
+from transport.outbox import PEER_BYTES_MAX, PROCESS_BYTES_MAX, Outbox, reply_size_bytes
+from transport.ownmemory import allocated_memory_bytes
 from transport.sockets import (
     Socket,
     control_link,
@@ -38,6 +45,12 @@ INBOX_BYTES_MAX = 32 << 20
 """What one turn takes from one socket before the actor settles."""
 WAIT_S_MAX = 3_600.0
 STOP_SYNC_WAIT_MS = 100
+DROPPED_LOG_INTERVAL_S = 10.0
+OUTBOX_MEMORY_SHARE = 4
+"""A process with a memory limit keeps unread replies in this part of it: a quarter."""
+PEER_GONE = "peer gone"
+UNREAD = "payload refused: earlier replies are unread"
+UNREAD_ADVICE = "too many bytes of replies are unread: read them, then ask again"
 
 LogLine = Callable[[str, dict[str, object]], None]
 
@@ -59,6 +72,8 @@ class HostOptions:
     control: str
     listeners: tuple[Listener, ...] = ()
     beat_interval_s: float = 1.0
+    memory_bytes_max: int = 0
+    """A process that has allocated more at a beat ends; 0 means no limit."""
 
 
 class ActorFailedError(Exception):
@@ -67,6 +82,10 @@ class ActorFailedError(Exception):
     def __init__(self, error: OdradekError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+def _outbox_bytes_max(memory_bytes_max: int) -> int:
+    return min(PROCESS_BYTES_MAX, memory_bytes_max // OUTBOX_MEMORY_SHARE or PROCESS_BYTES_MAX)
 
 
 class Host:
@@ -89,7 +108,10 @@ class Host:
         self._stopping = False
         self._failed: OdradekError | None = None
         self._next_beat_s = 0.0
+        self._outbox = Outbox(_outbox_bytes_max(options.memory_bytes_max))
         self.dropped: Counter[str] = Counter()
+        self._unreported: Counter[str] = Counter()
+        self._next_dropped_log_s = 0.0
         self.beat()
 
     # -- before the loop -----------------------------------------------------------------------------
@@ -135,7 +157,7 @@ class Host:
     def run(self, actor: Actor, ready: ChildReady) -> None:
         """Announce ``ready``, serve until the supervisor says stop, then let the actor finish.
 
-        Raises ActorFailedError when the actor cannot go on.
+        Raises ActorFailedError when the actor cannot go on, or the process holds too much memory.
         """
         self._tell_supervisor(ready)
         while not self._stopping:
@@ -154,6 +176,28 @@ class Host:
             raise ActorFailedError(self._failed)
         if now.monotonic_s >= self._next_beat_s:
             self.beat()
+            self._check_memory()
+            self._report_dropped(now.monotonic_s)
+
+    def _check_memory(self) -> None:
+        """End in order before the system's limit makes allocations fail in the middle of anything."""
+        bytes_max = self._options.memory_bytes_max
+        if bytes_max and (held_bytes := allocated_memory_bytes()) > bytes_max:
+            raise ActorFailedError(
+                UnknownServerError(f"the process has allocated {held_bytes} bytes of memory, more than {bytes_max}")
+            )
+
+    def _report_dropped(self, now_s: float) -> None:
+        """Say what was dropped since the last time, each kind once in DROPPED_LOG_INTERVAL_S at most."""
+        if now_s < self._next_dropped_log_s or not self._unreported:
+            return
+        self._next_dropped_log_s = now_s + DROPPED_LOG_INTERVAL_S
+        for why, count in self._unreported.items():
+            self._log(
+                "replies dropped",
+                {"level": "info" if why == PEER_GONE else "warning", "why": why, "count": count},
+            )
+        self._unreported.clear()
 
     def _deliver(self, actor: Actor, now: Moment) -> None:
         """What effects led to in this process itself: a quick sync's end, a forward that could not leave."""
@@ -217,7 +261,7 @@ class Host:
             self._perform(actor.receive(Envelope(sender, request), now))
 
     def _finish(self, actor: Actor) -> None:
-        """Wait for the disk, let the actor answer what it holds, say goodbye."""
+        """Wait for the disk, let the actor answer what it holds. Raises ActorFailedError if that failed."""
         while self._syncer is not None and not self._syncer.idle:
             self._poller.poll(STOP_SYNC_WAIT_MS)
             now = read_clock()
@@ -225,10 +269,9 @@ class Host:
                 self._perform(actor.receive(synced, now))
             self.beat()
         self._perform(actor.stop(read_clock()))
-
-    def stopped(self) -> None:
-        """Tell the supervisor that all is durable and closed."""
-        self._tell_supervisor(ChildStopped(name=self._options.name, incarnation=self._options.incarnation))
+        self._report_dropped(read_clock().monotonic_s)
+        if self._failed is not None:
+            raise ActorFailedError(self._failed)
 
     # -- effects -------------------------------------------------------------------------------------
 
@@ -255,23 +298,37 @@ class Host:
                     raise TypeError(f"unknown effect: {effect!r}")
 
     def _reply(self, effect: Reply) -> None:
-        socket = self._listening[effect.to.socket]
-        frames = reply_frames(effect.to, effect.reply, effect.payload)
+        to = effect.to
+        socket = self._listening[to.socket]
+        frames = reply_frames(to, effect.reply, effect.payload)
+        size_bytes = reply_size_bytes(frames[2 if to.delimiter else 1], effect.payload)
+        peer = (to.socket, to.identity)
+        # A router reads all the time, and reads for many.
+        peer_bytes_max = PROCESS_BYTES_MAX if to.socket == "inner" else PEER_BYTES_MAX
+        if not self._outbox.admits(peer, size_bytes, peer_bytes_max):
+            self._drop(UNREAD)
+            refusal = failure(ThrottlingQuotaExceeded(UNREAD_ADVICE))
+            frames, size_bytes = reply_frames(to, refusal, ()), 0
         try:
-            send(socket, frames)
+            self._outbox.send(socket, peer, frames, size_bytes)
         except zmq.Again:
             # The peer does not read. It will time out and ask again; others must not wait for it.
-            self.dropped["reply queue full"] += 1
+            self._drop("reply queue full")
         except zmq.ZMQError:
-            self.dropped["peer gone"] += 1
+            self._drop(PEER_GONE)
+
+    def _drop(self, why: str) -> None:
+        self.dropped[why] += 1
+        self._unreported[why] += 1
 
     def _forward(self, effect: Forward) -> None:
         if effect.address == SUPERVISOR:
             self._ask_supervisor(effect)
             return
-        undeliverable = self._open_links().forward(effect)
-        if undeliverable is not None:
-            self._undelivered.append(undeliverable)
+        for message in self._open_links().forward(effect):
+            if isinstance(message, Lost):
+                self._log("connection lost", {"level": "warning", "address": message.address})
+            self._undelivered.append(message)
 
     def _ask_supervisor(self, effect: Forward) -> None:
         try:
@@ -288,7 +345,7 @@ class Host:
         try:
             send(self._control, frames)
         except zmq.Again:
-            self.dropped["control queue full"] += 1
+            self._drop("control queue full")
 
     def _open_links(self) -> Links:
         if self._links is None:

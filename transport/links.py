@@ -6,11 +6,13 @@ to read it and nothing has to be remembered here.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from collections.abc import Iterator, Sequence
 
 import zmq
 
-from actors.actor import Answer, Undeliverable
+from actors.actor import Answer, Lost, Message, Undeliverable
 from actors.effects import Forward
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import REPLY_DECODERS, Encoding, encode, peek_reply
@@ -65,6 +67,9 @@ class Links:
             if known[0] == endpoint:
                 return
             self.unlink(address)
+        self._connect(address, endpoint)
+
+    def _connect(self, address: str, endpoint: str) -> None:
         self._connections_made += 1
         # Not the address: ZeroMQ takes 255 bytes at most, and a name here is used once only.
         routing_id = f"link {self._connections_made}".encode()
@@ -78,26 +83,36 @@ class Links:
         if known is not None:
             self.socket.disconnect(known[0])
 
-    def forward(self, effect: Forward) -> Undeliverable | None:
-        """Send a request on; None where it left, else why it could not."""
+    def forward(self, effect: Forward) -> tuple[Message, ...]:
+        """Send a request on; nothing where it left, else what the actor must hear about it."""
         known = self._connected.get(effect.address)
         if known is None:
-            return Undeliverable(effect.token, LeaderNotAvailable(f"{effect.address} is not running"))
+            return (Undeliverable(effect.token, LeaderNotAvailable(f"{effect.address} is not running")),)
         try:
             header = stamp(effect.request, effect.token)
         except InvalidRequest as invalid:
-            return Undeliverable(effect.token, invalid)
+            return (Undeliverable(effect.token, invalid),)
         frames: list[Buffer] = [known[1], header, *effect.payload]
         try:
             send(self.socket, frames)
         except zmq.Again:
             error = ThrottlingQuotaExceeded(f"the queue of {effect.address} is full")
-            return Undeliverable(effect.token, error)
+            return (Undeliverable(effect.token, error),)
         except zmq.ZMQError as error:
-            return Undeliverable(
-                effect.token, LeaderNotAvailable(f"{effect.address} cannot be reached: {error}")
-            )
-        return None
+            unreachable = LeaderNotAvailable(f"{effect.address} cannot be reached: {error}")
+            undeliverable = Undeliverable(effect.token, unreachable)
+            if error.errno != errno.EHOSTUNREACH:
+                return (undeliverable,)
+            # libzmq gave the connection up for good (a frame that it would not or could not take in):
+            # the routing id is dead, and so is every answer that was to come.
+            self._reconnect(effect.address, known[0])
+            return undeliverable, Lost(effect.address)
+        return ()
+
+    def _reconnect(self, address: str, endpoint: str) -> None:
+        with contextlib.suppress(zmq.ZMQError):
+            self.socket.disconnect(endpoint)
+        self._connect(address, endpoint)
 
     def answers(self, most: int) -> Iterator[Answer]:
         """What has come back, at most ``most`` answers."""

@@ -39,3 +39,24 @@ def send(socket: Socket, frames: Sequence[Buffer]) -> None:
     last = len(frames) - 1
     for index, frame in enumerate(frames):
         socket.send(frame, _MORE if index < last else _LAST, copy=len(frame) <= SEND_COPY_BYTES_MAX)
+
+
+def send_marked(socket: Socket, frames: Sequence[Buffer]) -> zmq.MessageTracker:
+    """As ``send``; the tracker is done when libzmq holds nothing of this message any more.
+
+    That is when the peer's connection took it, or ended.
+    """
+    last = len(frames) - 1
+    # A pyzmq frame without bytes has nothing that could be let go of; the header always has some.
+    marked = max(index for index, frame in enumerate(frames) if len(frame))
+    tracker: zmq.MessageTracker | None = None
+    for index, frame in enumerate(frames):
+        flags = _MORE if index < last else _LAST
+        if index == marked:
+            tracked = zmq.Frame(frame, track=True, copy=False)
+            socket.send(tracked, flags, copy=False)
+            tracker = tracked.tracker
+        else:
+            socket.send(frame, flags, copy=len(frame) <= SEND_COPY_BYTES_MAX)
+    assert tracker is not None
+    return tracker

@@ -16,6 +16,8 @@ PUBLIC_OUTBOX_MESSAGES_MAX = 100_000
 """Replies a client may leave unread before further ones are dropped; a deep pipeline of acks fits."""
 INNER_QUEUE_MESSAGES_MAX = 100_000
 """The router bounds what is in flight by bytes, so inner queues need not bound it by messages."""
+LINK_INBOX_MESSAGES_MAX = 256
+"""Answers of one actor that a router has not read yet. Beyond it the actor keeps them, and bounds them."""
 CONTROL_QUEUE_MESSAGES_MAX = 10_000
 SOCKETS_MAX = 4_096
 LISTEN_BACKLOG = 1_024
@@ -96,7 +98,7 @@ def control_link(context: Context, endpoint: str, identity: bytes) -> Socket:
 
 def links_socket(context: Context) -> Socket:
     """One ROUTER that connects to every actor: polling it costs the same for 1 link and for 1,000."""
-    socket = _router(context, INNER_QUEUE_MESSAGES_MAX, INNER_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
+    socket = _router(context, LINK_INBOX_MESSAGES_MAX, INNER_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
     socket.set(zmq.LINGER, 0)
     socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)

@@ -14,6 +14,7 @@ from actors.assignment import PartitionSet
 from actors.coordinator import CoordinatorActor, CoordinatorOptions
 from actors.effects import Effect, Reply, Sync
 from actors.ledger import (
+    OFFSET_KEY_START,
     CommittedOffset,
     Entry,
     GroupHead,
@@ -38,6 +39,8 @@ from odradek.protocol.batch import BatchHeader, Buffer, check_batch, read_header
 from odradek.protocol.errors import CorruptMessage, KafkaStorageError, MessageTooLarge
 from odradek.protocol.messages import (
     CommitOffset,
+    GroupDelete,
+    GroupDeleteReply,
     GroupDescribe,
     GroupDescribeReply,
     GroupList,
@@ -433,6 +436,7 @@ def test_an_entry_too_large_for_a_batch_undoes_its_whole_request(monkeypatch: py
 )
 def test_entries_read_well_in_a_dump_and_come_back(entry: Entry, key: bytes, value: bytes | None) -> None:
     assert encode_entry(entry) == (key, value)
+    assert key.startswith(OFFSET_KEY_START) == isinstance(entry.key, OffsetKey)
     assert decode_entry(key, value) == entry
 
 
@@ -520,6 +524,23 @@ def test_recovery_reads_in_large_steps_and_reports_progress() -> None:
     reply = c.ask(OffsetFetch(group="group", topics=list(asked)), OffsetFetchReply)
     assert isinstance(reply.offsets, list)
     assert [found.offset for found in reply.offsets] == [0, 99_999]
+
+
+def test_recovery_takes_the_last_of_each_offset_however_few_it_holds_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    c = Coordinating(topics={"events": 10})
+    for offset in range(30):
+        c.commit({offset % 10: offset, (offset + 3) % 10: offset})
+    c.commit({0: 99}, group="gone")
+    c.ask(GroupDelete(group="gone"), GroupDeleteReply)
+    before = c.committed()
+    for held_back in (1, 7, 1000):
+        monkeypatch.setattr(journal_module, "OFFSETS_UNDECODED_MAX", held_back)
+        monkeypatch.setattr(journal_module, "READ_BYTES", 200)
+        c.crash()
+        assert c.committed() == before
+        assert c.committed("gone") == {}
 
 
 def test_the_log_holds_batches_that_any_client_can_read() -> None:

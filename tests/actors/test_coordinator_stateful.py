@@ -3,25 +3,34 @@
 - No partition is ever held by two members that could act on it, and no commit of a former holder counts.
 - What was acknowledged is there after a crash; what was read never goes back.
 - When the trouble ends, every partition is held, evenly, and all know the same epoch.
+- Meanwhile the internal log is compacted again and again, some members follow a pattern instead of names,
+  one is static and comes back under new ids, and what nobody uses for a week is forgotten.
 """
 
 from __future__ import annotations
+
+from itertools import count
+from unittest.mock import patch
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from actors import compaction
 from odradek.protocol.errors import KafkaStorageError
 from odradek.protocol.messages import GroupDescribe, GroupDescribeReply, OffsetCommitReply
-from tests.support.coordinating import Coordinating, FakeMember, commit
+from tests.support.coordinating import Coordinating, FakeMember, commit, heartbeat
 
 SESSION_S = 45.0
 ROUNDS_TO_SETTLE_MAX = 40
 MEMBER_IDS = st.sampled_from("abcde")
+FOLLOWS_A_PATTERN, IS_STATIC = "de", "e"
+TOPICS = ("events", "extra")
+WEEK_S = 7 * 86_400.0
 
 
 class GroupMachine(RuleBasedStateMachine):
-    """One group of up to five clients on one topic."""
+    """One group of up to five clients on two topics, one of which comes and goes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,6 +44,9 @@ class GroupMachine(RuleBasedStateMachine):
         self.seen: dict[int, int] = {}
         self.next_offset = 1
         self.epoch = 0
+        self.restarts = count(1)
+        self.small = patch.multiple(compaction, LOG_BYTES_MIN=2000, PIECE_ENTRIES_MAX=3, RETRY_BYTES=500)
+        self.small.start()
 
     @initialize(partitions=st.integers(1, 6))
     def begin(self, partitions: int) -> None:
@@ -45,9 +57,25 @@ class GroupMachine(RuleBasedStateMachine):
     @rule(name=MEMBER_IDS)
     def beat(self, name: str) -> None:
         """A heartbeat and its reply; a client that is not there yet joins."""
-        member = self.members.setdefault(name, FakeMember(self.c, name))
+        member = self.members.setdefault(name, self.client(name, name))
         if member.beat().error is None or member.epoch == 0:
             self.heard_s[name] = self.c.clock.monotonic_s
+
+    def client(self, name: str, member_id: str) -> FakeMember:
+        """Their subscriptions come to the same; they say it in two ways."""
+        fields: dict[str, object] = {"instance_id": name} if name in IS_STATIC else {}
+        if name in FOLLOWS_A_PATTERN:
+            return FakeMember(self.c, member_id, (), topic_pattern="ev.*|extra", **fields)
+        return FakeMember(self.c, member_id, TOPICS, **fields)
+
+    @rule(says_so=st.booleans())
+    @precondition(lambda self: IS_STATIC in self.members)
+    def restart_static_member(self, says_so: bool) -> None:
+        """It comes back under another member id, at once where it took its leave."""
+        before = self.members[IS_STATIC]
+        if says_so and before.epoch > 0:
+            self.c.ask_any(heartbeat(before.id, -2))
+        self.members[IS_STATIC] = self.client(IS_STATIC, f"{IS_STATIC}{next(self.restarts)}")
 
     @rule(name=MEMBER_IDS)
     @precondition(lambda self: self.members)
@@ -69,10 +97,9 @@ class GroupMachine(RuleBasedStateMachine):
     def commit(self, name: str) -> None:
         """A member commits further offsets for all that it holds; only what it holds may count."""
         member = self.members.get(name)
-        if member is None or not member.held:
+        offsets = self.next_offsets(member)
+        if member is None or not offsets:
             return
-        offsets = {number: self.next_offset for _, number in member.slots()}
-        self.next_offset += 1
         reply = self.c.ask_any(commit(offsets, member.id, member.epoch))
         if reply.error is not None:
             if reply.error.name == "KAFKA_STORAGE_ERROR":
@@ -83,7 +110,9 @@ class GroupMachine(RuleBasedStateMachine):
         assert isinstance(reply.offsets, list)
         for result in reply.offsets:
             if result.error is None:
-                assert self.owner_of(result.partition) in (None, name), "a former holder's commit counted"
+                assert self.owner_of(result.partition) in (None, member.id), (
+                    "a former holder's commit counted"
+                )
                 self.acknowledged[result.partition] = offsets[result.partition]
                 self.unknown.pop(result.partition, None)
 
@@ -101,7 +130,21 @@ class GroupMachine(RuleBasedStateMachine):
     def change_topics(self, partitions: int) -> None:
         """More partitions; a topic never loses one."""
         if partitions > self.c.topics["events"]:
-            self.c.tell_topics({"events": partitions})
+            self.c.tell_topics({**self.c.topics, "events": partitions})
+
+    @rule(partitions=st.integers(0, 3))
+    def make_or_delete_the_other_topic(self, partitions: int) -> None:
+        extra = {"extra": partitions} if partitions else {}
+        self.c.tell_topics({"events": self.c.topics["events"], **extra})
+
+    @rule()
+    @precondition(lambda self: self.c.log.fail_writes is None)
+    def rest_for_more_than_a_week(self) -> None:
+        """Nobody says anything: all are expelled, the group is empty, and in the end it is forgotten."""
+        self.wait(WEEK_S + 3600)
+        assert self.c.committed() == {}
+        assert "group" not in self.c.actor._state.groups
+        self.acknowledged, self.unknown, self.seen, self.epoch = {}, {}, {}, 0
 
     @rule()
     def fill_disk(self) -> None:
@@ -115,9 +158,8 @@ class GroupMachine(RuleBasedStateMachine):
     def crash(self, data: st.DataObject, name: str, kept: int) -> None:
         """kill -9 with a request half way: written or not, synced or not, its outcome is unknown."""
         member = self.members.get(name)
-        if member is not None and member.held:
-            offsets = {number: self.next_offset for _, number in member.slots()}
-            self.next_offset += 1
+        offsets = self.next_offsets(member)
+        if member is not None and offsets:
             self.c.send(commit(offsets, member.id, member.epoch))
             for number, offset in offsets.items():
                 self.unknown.setdefault(number, set()).add(offset)
@@ -126,6 +168,12 @@ class GroupMachine(RuleBasedStateMachine):
         if data.draw(st.booleans(), "settled"):
             self.c.settle()
         self.c.crash(kept=min(kept, self.c.log.unsynced))
+
+    def next_offsets(self, member: FakeMember | None) -> dict[int, int]:
+        """Further offsets for all that a member holds of the topic that stays."""
+        held = [] if member is None else [number for topic, number in member.slots() if topic == "events"]
+        offset, self.next_offset = self.next_offset, self.next_offset + 1
+        return dict.fromkeys(held, offset)
 
     # -- what always holds ---------------------------------------------------------------------------
 
@@ -140,7 +188,7 @@ class GroupMachine(RuleBasedStateMachine):
         for name, member in group.members.items():
             assert claimed.isdisjoint(member.standing.held), "two owners"
             claimed |= member.standing.held
-            client = self.members.get(name)
+            client = next((each for each in self.members.values() if each.id == name), None)
             if client is not None and client.epoch > 0 and client.epoch >= member.standing.previous_epoch:
                 assert client.slots() <= member.standing.held, "a client holds what the coordinator gave away"
         assert claimed == group.owners.keys()
@@ -166,6 +214,12 @@ class GroupMachine(RuleBasedStateMachine):
     # -- when the trouble ends -----------------------------------------------------------------------
 
     def teardown(self) -> None:
+        try:
+            self.settle_down()
+        finally:
+            self.small.stop()
+
+    def settle_down(self) -> None:
         """Those who live beat on; in the end all is even, complete and agreed."""
         self.c.log.fail_writes = None
         names = list(self.members) or ["a"]
@@ -183,7 +237,7 @@ class GroupMachine(RuleBasedStateMachine):
         assert {member.epoch for member in self.members.values()} == {described.epoch}
         sizes = [len(member.slots()) for member in self.members.values()]
         assert max(sizes) - min(sizes) <= 1
-        assert sum(sizes) == self.c.topics["events"]
+        assert sum(sizes) == sum(self.c.topics.values())
         assert {member.interval_ms for member in self.members.values()} == {1000}
         self.offsets_never_go_back()
 

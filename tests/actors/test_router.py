@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from actors import waiting
-from actors.actor import Answer, Envelope, Synced, Undeliverable
+from actors.actor import Answer, Envelope, Lost, Synced, Undeliverable
 from actors.effects import Effect, Forward
 from actors.messages import Configure, Routes
 from actors.router import GRACE_S, RouterActor, RouterOptions
@@ -88,7 +88,7 @@ class Rig:
         self.version += 1
         return self.turn(Envelope(sender(), routes(self.version, *topics, coordinator=self.coordinator)))
 
-    def turn(self, *messages: Envelope | Answer | Undeliverable) -> list[Effect]:
+    def turn(self, *messages: Envelope | Answer | Lost | Undeliverable) -> list[Effect]:
         effects: list[Effect] = []
         for message in messages:
             effects += self.actor.receive(message, self.clock.now())
@@ -638,6 +638,20 @@ def test_metadata_creates_what_it_names_where_it_says_so() -> None:
 
 
 # -- routes and groups -------------------------------------------------------------------------------------
+
+
+def test_a_lost_connection_ends_what_was_asked_on_it_and_nothing_else() -> None:
+    rig = served(partitions=2)
+    lost = ask(Fetch(topic="a", partition=0, offset=0), by="reader")
+    written = ask(Produce(topic="a", partition=0, format="batch"), make_batch(), by="writer")
+    kept = ask(Fetch(topic="a", partition=1, offset=0), by="other")
+    effects = rig.turn(lost, written, kept)
+    assert said(rig.turn(Lost("partition:a-0"))) == [
+        ("reader", "LEADER_NOT_AVAILABLE"),
+        ("writer", "NETWORK_EXCEPTION"),
+    ]
+    only_reply(rig.turn(answer(forwards(effects)[2], FetchReply())), FetchReply)
+    assert rig.turn(Lost("partition:a-0")) == []
 
 
 def test_old_routes_change_nothing() -> None:

@@ -56,15 +56,6 @@ def test_what_ended_or_moved_is_lost_and_unlinked_before_it_is_linked_anew() -> 
     assert not table.coordinator_serves
 
 
-def test_a_restarted_partition_is_lost_though_it_listens_where_it_did() -> None:
-    table = table_of("ipc://0")
-    restarted = topic_route("a", "ipc://0")
-    restarted.partitions[0].leader_epoch = 2
-    effects, lost = table.replace(routes(2, restarted))
-    assert lost == {"partition:a-0"}
-    assert effects == [Unlink("partition:a-0"), Link("partition:a-0", "ipc://0")]
-
-
 def test_a_deleted_topic_is_lost_and_made_anew_it_starts_afresh() -> None:
     table = table_of("ipc://0", "ipc://1", "ipc://2", first_partition=0)
     assert table.place(table.topic("a"), None, STICKY_BYTES_MAX) == 0

@@ -139,6 +139,56 @@ def test_members_rebalance_while_records_are_polled_ahead(broker: FakeBroker) ->
     asyncio.run(main())
 
 
+def test_callbacks_are_coroutines_that_may_commit(broker: FakeBroker) -> None:
+    async def main() -> None:
+        async with Producer(broker.endpoint) as producer:
+            for number in range(4):
+                await (await producer.send_many("wide", [b"v"] * 3, partition=number))
+        assigned: list[TopicPartition] = []
+        committed: list[dict[TopicPartition, int]] = []
+
+        async def commit(partitions: list[TopicPartition]) -> None:
+            committed.append(await first.commit())
+
+        first = Consumer(
+            broker.endpoint,
+            group="g",
+            topics=["wide"],
+            enable_auto_commit=False,
+            on_assigned=assigned.extend,
+            on_revoked=commit,
+        )
+        got = 0
+        while got < 12:
+            got += len(await first.poll(0.1))
+        assert len(assigned) == 4
+        second = Consumer(broker.endpoint, group="g", topics=["wide"])
+        for _ in range(200):
+            assert await second.poll(0.01) == [], "nothing is read twice"
+            await first.poll(0.01)
+            if len(second.assignment()) == 2:
+                break
+        assert committed[0] == {TopicPartition("wide", number): 3 for number in range(4)}
+        await first.close()
+        assert len(committed[1]) == 2
+        await second.close()
+
+    asyncio.run(asyncio.wait_for(main(), 3 * WAIT_S))
+
+
+def test_a_callback_that_raises_is_heard_of(broker: FakeBroker) -> None:
+    async def fail(_: list[TopicPartition]) -> None:
+        raise KeyError("mine")
+
+    async def main() -> None:
+        async with Consumer(broker.endpoint, group="g", topics=["events"], on_assigned=fail) as consumer:
+            with pytest.raises(KeyError, match="mine"):
+                await consumer.poll(WAIT_S)
+            assert consumer.assignment() == {EVENTS}
+
+    asyncio.run(main())
+
+
 def test_admin(broker: FakeBroker) -> None:
     async def main() -> None:
         async with Admin(broker.endpoint) as admin:

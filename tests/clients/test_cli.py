@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import socket
 import subprocess
 import sys
@@ -97,6 +98,11 @@ def test_what_contradicts_itself_says_so_before_a_broker_is_asked(
 ) -> None:
     assert run_main(words) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_bad_topic_name_is_said_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(["produce", "bad/name", "--bootstrap", NOBODY]) == 2
+    assert "'bad/name' is not a topic name" in capsys.readouterr().err
 
 
 def test_deleting_without_anybody_to_ask_needs_yes() -> None:
@@ -262,6 +268,29 @@ def test_a_table_on_a_terminal_fits_it_and_cells_cannot_steer_it() -> None:
     plain = written.replace("\r", "").replace("\x1b[0m", "").replace("\x1b[1m", "").replace("\x1b[1;3m", "")
     assert max(map(len, plain.splitlines())) <= COLUMNS_MAX
     assert '[\n  {\n    "a": 1\n  }\n]' in plain
+
+
+STATUS_PROGRAM = """
+from odradek.cli import status
+from odradek.cli.output import print_table
+from odradek.protocol.messages import ActorStatus
+def actor(name, role):
+    return ActorStatus(name=name, role=role, pid=4123456, state="backing-off", restarts=12, uptime_s=360000.0,
+                       pss_bytes=123_400_000, cpu_percent=100.0)
+actors = [actor("supervisor", "supervisor"), actor("router:0", "router"), actor("coordinator", "coordinator"),
+          actor("partition:" + "t" * 60 + "-0", "partition")]
+print_table(status.COLUMNS, [status._row(each) for each in actors])
+"""
+
+
+def test_a_narrow_terminal_folds_neither_names_of_roles_nor_numbers() -> None:
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(STATUS_PROGRAM, COLUMNS_MAX)).splitlines()
+    for name in ("supervisor", "router:0", "coordinator"):
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        assert line.split() == [name, "4123456", "backing-off", "12", "4d04h", "123.4", "MB", "100%"]
+    assert max(map(len, lines)) <= COLUMNS_MAX
+    folded = lines[lines.index(line) + 1 :]  # the last one's name: over several lines, and whole
+    assert "".join(line.split()[0] for line in folded if line.strip()) == "t" * 60 + "-0"
 
 
 @pytest.mark.parametrize(

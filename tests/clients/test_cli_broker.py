@@ -266,6 +266,29 @@ def test_a_line_leaves_before_stdin_ends(shell: Shell) -> None:
     assert (producer.returncode, err.count(b"1 of 1 records")) == (0, 1)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_producer_that_is_told_to_end_says_what_was_acknowledged(
+    shell: Shell, number: int, code: int
+) -> None:
+    topic = shell.topic(f"ended-{code}")
+    producer = shell.start("produce", topic)
+    follower = shell.start("consume", topic, "--follow", "--from-beginning")
+    assert producer.stdin is not None
+    assert follower.stdout is not None
+    producer.stdin.write(b"one\n")
+    producer.stdin.flush()
+    assert follower.stdout.readline() == b"one\n"
+
+    producer.send_signal(number)
+    assert producer.wait(TIMEOUT_S) == code  # stdin is still open
+    _, err = producer.communicate(timeout=TIMEOUT_S)
+
+    assert err.count(b"1 of 1 records (3 B) acknowledged by") == 1, err
+    assert b"Traceback" not in err
+    follower.terminate()
+    follower.communicate(timeout=TIMEOUT_S)
+
+
 def test_a_reader_that_goes_away_ends_consume_quietly(shell: Shell) -> None:
     topic = shell.topic("piped")
     shell.run("produce", topic, stdin=b"some line of text\n" * 20_000)
@@ -349,6 +372,6 @@ def test_status_shows_the_tree(shell: Shell, broker: BrokerProcess) -> None:
         "partition:watched-1",
     } <= actors.keys()
     assert actors["supervisor"]["pid"] == broker.pid
-    assert shown[0].split() == ["Role", "Name", "PID", "State", "Restarts", "Uptime", "PSS", "CPU"]
-    assert shown[1].split()[:3] == ["supervisor", "supervisor", str(broker.pid)]
+    assert shown[0].split() == ["Name", "PID", "State", "Restarts", "Uptime", "PSS", "CPU"]
+    assert shown[1].split()[:2] == ["supervisor", str(broker.pid)]
     assert max(map(len, shown)) <= 80

@@ -462,6 +462,8 @@ def test_a_consumer_is_told_what_to_read(broker: FakeBroker) -> None:
         ({"topics": []}, ValueError),
         ({"topics": ["a b"]}, InvalidTopic),
         ({"group": ""}, InvalidGroupId),
+        ({"topics_pattern": "a.*"}, ValueError),
+        ({"topics_pattern": "", "group": "g"}, ValueError),
         ({"auto_offset_reset": "now"}, InvalidConfig),
         ({"fetch_bytes_max": 0}, InvalidConfig),
         ({"idle_timeout_s": -1}, InvalidConfig),
@@ -554,3 +556,221 @@ def test_a_member_of_a_group_goes_straight_to_its_partitions() -> None:
         with fast(broker) as consumer:
             assert values(take(consumer, 5)) == numbered(5)
             broker.wait_for(lambda: broker.direct_requests > before)
+
+
+# -- callbacks, subscriptions, slow handlers ----------------------------------------------------------
+
+
+def test_a_commit_in_on_revoked_is_in_time(broker: FakeBroker) -> None:
+    for number in range(4):
+        fill(broker, "wide", numbered(3), number)
+    committed: list[dict[TopicPartition, int]] = []
+    first: Consumer = fast(broker, enable_auto_commit=False, on_revoked=lambda _: committed.append(first.commit()))
+    take(first, 12)
+    second = fast(broker)
+    settle([first, second], [2, 2])
+    assert committed[0] == {TopicPartition("wide", number): 3 for number in range(4)}
+    assert second.poll(0.05) == [], "nothing is read twice"
+    first.close()
+    assert len(committed) == 2, "close() lets go of partitions, too"
+    assert len(committed[1]) == 2
+    second.close()
+
+
+def test_after_an_exception_nothing_is_committed_by_a_callback_either(broker: FakeBroker) -> None:
+    fill(broker, "wide", numbered(3))
+    revoked: list[TopicPartition] = []
+    with pytest.raises(KeyError), fast(broker, on_revoked=revoked.extend) as consumer:
+        take(consumer, 3)
+        raise KeyError
+    assert revoked == []
+    assert broker.groups["g"].offsets == {}
+
+
+def test_what_is_lost_is_not_called_revoked(broker: FakeBroker) -> None:
+    fill(broker, "wide", numbered(5), 0)
+    lost: list[TopicPartition] = []
+    revoked: list[TopicPartition] = []
+    consumer = fast(broker, on_lost=lost.extend, on_revoked=revoked.extend)
+    take(consumer, 5)
+    with broker.lock:
+        broker.groups["g"].members.clear()
+    for _ in range(400):
+        consumer.poll(0.01)
+        if lost and len(consumer.assignment()) == 4:
+            break
+    assert len(lost) == 4
+    assert revoked == []
+    consumer.close()
+    assert len(revoked) == 4
+
+
+@pytest.mark.parametrize("which", ["on_assigned", "on_revoked", "on_lost"])
+def test_a_callback_that_raises_does_not_stop_the_rebalance(broker: FakeBroker, which: str) -> None:
+    for number in range(4):
+        fill(broker, "wide", numbered(3), number)
+    calls: list[list[TopicPartition]] = []
+
+    def fail_once(partitions: list[TopicPartition]) -> None:
+        calls.append(partitions)
+        if len(calls) == 1:
+            raise KeyError(which)
+
+    first = fast(broker, **{which: fail_once})
+
+    def poll_through() -> list[Record]:
+        try:
+            return first.poll(0.02)
+        except KeyError:
+            return []
+
+    got: list[Record] = []
+    for _ in range(200):
+        got += poll_through()
+        if len(got) == 12:
+            break
+    assert len(got) == 12
+    if which == "on_lost":
+        with broker.lock:
+            broker.groups["g"].members.clear()
+    second = fast(broker)
+    for _ in range(400):
+        poll_through()
+        second.poll(0.01)
+        if calls and len(first.assignment()) == len(second.assignment()) == 2:
+            break
+    assert calls
+    assert len(first.assignment()) == len(second.assignment()) == 2
+    assert first.assignment().isdisjoint(second.assignment())
+    for number in range(4):
+        fill(broker, "wide", [b"new"], number)
+    assert len([record for record in take(first, 2) if record.offset == 3]) == 2
+    first.close()
+    second.close()
+
+
+def test_a_partition_is_free_before_the_positions_of_others_are_looked_up(broker: FakeBroker) -> None:
+    """Who waits for it does not wait for that."""
+    fill(broker, "wide", numbered(3))
+    first = fast(broker)
+    take(first, 3)
+    membership = first._membership
+    assert membership is not None
+    freed = first.assignment() - {TopicPartition("wide", 0)}
+    with broker.lock:
+        broker.requests.clear()
+    with first._changed:
+        membership.target = {TopicPartition("wide", 0), EVENTS}
+        first._attention.call()
+    broker.fail("offset_fetch", times=2, error=LeaderNotAvailable("starting"))
+    first.poll(0)
+    with broker.lock:
+        kinds = list(broker.requests)
+    beat_at = next(
+        at
+        for at, request in enumerate(kinds)
+        if isinstance(request, m.GroupHeartbeat)
+        and sum(len(item.partitions) for item in request.owned or []) == 4 - len(freed)
+    )
+    fetch_at = max(at for at, request in enumerate(kinds) if isinstance(request, m.OffsetFetch))
+    assert beat_at < fetch_at
+    first.close()
+
+
+def test_first_offsets_are_asked_for_all_at_once(broker: FakeBroker) -> None:
+    """Each reply is held back until all the questions are there."""
+    broker.fail("list_offsets", times=4, delay_s=0.05)
+    with Consumer(broker.endpoint, topics=["wide"]) as consumer:
+        started = broker.seen(m.ListOffsets)
+        assert started == []
+        thread = threading.Thread(target=consumer.poll, args=(0,))
+        thread.start()
+        broker.wait_for(lambda: len(broker.seen(m.ListOffsets)) == 4)
+        thread.join(WAIT_S)
+        assert len(consumer.assignment()) == 4
+
+
+def test_first_offsets_are_asked_again_where_a_partition_is_not_there_yet(broker: FakeBroker) -> None:
+    broker.fail("list_offsets", times=3, error=LeaderNotAvailable("starting"))
+    with Consumer(broker.endpoint, topics=["wide"]) as consumer:
+        assert consumer.end_offsets(*(TopicPartition("wide", number) for number in range(4))) == {
+            TopicPartition("wide", number): 0 for number in range(4)
+        }
+
+
+def test_a_pattern_goes_to_the_coordinator(broker: FakeBroker) -> None:
+    consumer = Consumer(broker.endpoint, group="g", topics_pattern=r"wi.*", topics=["events"])
+    consumer.poll(0.02)
+    broker.wait_for(lambda: bool(broker.seen(m.GroupHeartbeat)))
+    beat = broker.seen(m.GroupHeartbeat)[0]
+    assert (beat.topics, beat.topic_pattern) == (["events"], r"wi.*")
+    with pytest.raises(ValueError, match=r"assign\(\) is for"):
+        consumer.assign([EVENTS])
+    consumer.close()
+    only = Consumer(broker.endpoint, group="h", topics_pattern=r"wi.*")
+    only.poll(0.02)
+    assert broker.seen(m.GroupHeartbeat)[-1].topics == []
+    only.close()
+
+
+def test_iteration_over_one_batch_keeps_a_member_in_its_group(broker: FakeBroker) -> None:
+    """Its heartbeats are further apart than the silence that is allowed, and yet it is not silent."""
+    broker.heartbeat_interval_ms = 120
+    fill(broker, "events", numbered(40), batch=40)
+    with Consumer(broker.endpoint, group="g", topics=["events"], poll_interval_ms_max=60) as consumer:
+        pause = threading.Event()
+        for number, _ in enumerate(consumer):
+            pause.wait(0.01)
+            if number == 39:
+                break
+    assert [beat.member_epoch for beat in broker.seen(m.GroupHeartbeat)].count(0) == 1
+
+
+def test_a_slow_handler_is_warned_once_and_hears_that_its_partitions_are_lost(
+    broker: FakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(broker, "events", numbered(3))
+    lost: list[TopicPartition] = []
+    with Consumer(
+        broker.endpoint, group="g", topics=["events"], poll_interval_ms_max=60, on_lost=lost.extend
+    ) as consumer:
+        offsets = []
+        for record in consumer:
+            offsets.append(record.offset)
+            if len(offsets) == 2:
+                broker.wait_for(lambda: not broker.groups["g"].members)
+                threading.Event().wait(0.2)
+            if len(offsets) == 4:
+                break
+    assert lost == [EVENTS]
+    assert offsets[:3] == [0, 1, 0], "nothing was committed, so its new owner begins again"
+    warnings = [each.getMessage() for each in caplog.records if "max.poll.interval.ms" in each.getMessage()]
+    assert len(warnings) == 1
+    assert "raise poll_interval_ms_max" in warnings[0]
+
+
+def test_a_commit_without_waiting_is_stored_or_its_failure_logged(
+    broker: FakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(broker, "events", numbered(20))
+    with Consumer(broker.endpoint, group="g", topics=["events"], enable_auto_commit=False) as consumer:
+        take(consumer, 5)
+        assert consumer.commit(wait=False) == {EVENTS: 5}
+        broker.wait_for(lambda: broker.groups["g"].offsets.get(EVENTS) == (5, None))
+        broker.fail("offset_commit", error=PolicyViolation("no"))
+        take(consumer, 1)
+        consumer.commit(wait=False)
+        consumer.committed()  # a round trip behind it
+        assert "a commit failed" in caplog.text
+        assert consumer.commit({EVENTS: 3}) == {EVENTS: 3}
+    assert broker.groups["g"].offsets[EVENTS] == (3, None)
+
+
+def test_lag_is_known_for_each_partition(broker: FakeBroker) -> None:
+    fill(broker, "wide", numbered(7), 1)
+    with fast(broker) as consumer:
+        take(consumer, 3)
+        assert consumer.lag(TopicPartition("wide", 1)) == 4
+        assert consumer.lag(TopicPartition("wide", 2)) == 0
+        with pytest.raises(ValueError, match="not assigned"):
+            consumer.lag(EVENTS)

@@ -333,7 +333,7 @@ def test_flush_raises_what_nobody_has_looked_at(broker: FakeBroker) -> None:
     producer = Producer(broker.endpoint)
     broker.fail("produce", times=1, error=PolicyViolation("no"))
     producer.send("events", b"lost")
-    with pytest.raises(PolicyViolation, match="1 records were not acknowledged"):
+    with pytest.raises(PolicyViolation, match="1 record was not acknowledged"):
         producer.flush(WAIT_S)
     producer.flush(WAIT_S)
     producer.close(WAIT_S)

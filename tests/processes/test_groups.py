@@ -132,7 +132,9 @@ def produce(endpoint: str, until: threading.Event, counts: list[int]) -> None:
     with RawClient(endpoint) as client:
         while not until.wait(0.05):
             for partition in range(PARTITIONS):
-                rows = [{"key": None, "headers": [], "timestamp": None, "null": False}] * RECORDS_PER_ROUND
+                rows: list[dict[str, Any]] = [
+                    {"key": None, "headers": [], "timestamp": None, "null": False}
+                ] * RECORDS_PER_ROUND
                 payload = [b"x"] * RECORDS_PER_ROUND
                 client.call("produce", *payload, topic="events", partition=partition, records=rows).ok()
                 counts[partition] += RECORDS_PER_ROUND
@@ -228,13 +230,15 @@ def check_owners(events: list[list[Any]]) -> None:
 def check_commits(events: list[list[Any]], final: list[int]) -> None:
     """What was acknowledged before something began is never above what that found or committed."""
     acknowledged: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for at_ns, kind, *_, details in ((e[0], e[1], e[4:]) for e in events):
-        if kind == "committed":
-            for partition, offset in details[0].items():
-                begun_ns = details[1]
-                best = max((o for t, o in acknowledged[int(partition)] if t < begun_ns), default=0)
-                assert offset >= best, f"partition {partition} went back from {best} to {offset}"
-                acknowledged[int(partition)].append((at_ns, offset))
+    for at_ns, kind, _member, _epoch, *details in events:
+        if kind != "committed":
+            continue
+        offsets, begun_ns = details
+        for name, offset in offsets.items():
+            earlier = acknowledged[int(name)]
+            best = max((acked for acked_ns, acked in earlier if acked_ns < begun_ns), default=0)
+            assert offset >= best, f"partition {name} went back from {best} to {offset}"
+            earlier.append((at_ns, offset))
     assert sum(map(len, acknowledged.values())) > 0
     for partition, acks in acknowledged.items():
         assert final[partition] >= max(offset for _, offset in acks), "an acknowledged commit was lost"
@@ -257,3 +261,45 @@ def check_deliveries(events: list[list[Any]], final: list[int]) -> None:
     for partition, end in enumerate(final):
         missing = set(range(end)) - delivered[partition]
         assert not missing, f"partition {partition}: {len(missing)} records were committed and never read"
+
+
+# -- the judges themselves -------------------------------------------------------------------------------
+
+GOOD: list[list[Any]] = [
+    [1, "assigned", "a", 1, [0]],
+    [2, "took", "a", 1, 0, 0],
+    [3, "delivered", "a", 1, 0, 0, 9],
+    [5, "committed", "a", 1, {"0": 10}, 4],
+    [6, "assigned", "b", 2, [0]],
+    [7, "took", "b", 2, 0, 10],
+    [8, "delivered", "b", 2, 0, 10, 19],
+    [10, "committed", "b", 2, {"0": 20}, 9],
+]
+FINAL = [20, *[0] * (PARTITIONS - 1)]
+
+
+def judge(events: list[list[Any]], final: list[int]) -> None:
+    check_owners(events)
+    check_commits(events, final)
+    check_deliveries(events, final)
+
+
+def test_a_good_history_passes() -> None:
+    judge(GOOD, FINAL)
+
+
+@pytest.mark.parametrize(
+    ("place", "event", "says"),
+    [
+        (4, [6, "assigned", "b", 1, [0]], "two members in epoch 1"),
+        (5, [7, "took", "b", 2, 0, 11], "taken up behind what nobody read"),
+        (6, [8, "delivered", "b", 2, 0, 12, 19], "skipped records"),
+        (7, [10, "committed", "b", 2, {"0": 9}, 9], "went back from 10 to 9"),
+        (7, [10, "committed", "b", 2, {"0": 21}, 9], "an acknowledged commit was lost"),
+        (6, [8, "delivered", "b", 2, 0, 10, 18], "1 records were committed and never read"),
+    ],
+)
+def test_a_bad_history_is_noticed(place: int, event: list[Any], says: str) -> None:
+    events = [*GOOD[:place], event, *GOOD[place + 1 :]]
+    with pytest.raises(AssertionError, match=says):
+        judge(events, FINAL)

@@ -179,6 +179,7 @@ def test_a_taken_port_is_said_at_once(tmp_path: Path) -> None:
         broker.start(wait=False)
         assert broker.wait() == Exit.PORT_IN_USE
         assert "another program listens on 127.0.0.1 port" in broker.log()
+        assert [entry.name for entry in broker.data.iterdir()] == ["odradek.lock"], "nothing else was made"
         broker.close()
 
 
@@ -269,6 +270,18 @@ def test_a_stopped_child_is_killed_reaped_and_then_replaced(title: str) -> None:
         assert [(event["pid"], event["exit_code"]) for event in ended] == [(victim.pid, -signal.SIGKILL)]
         order = [event["event"] for event in broker.events() if event.get("name") == name_of(title)]
         assert order[-3:] == ["killing", "process ended", "serving"]
+
+
+def test_a_router_that_keeps_dying_keeps_coming_back() -> None:
+    with BrokerProcess(restarts_max=1, restart_delay_max_s=0.1) as broker:
+        with Client(broker) as client:
+            create(client)
+        for deaths in range(1, 5):
+            broker.child("router 0").kill()
+            eventually(lambda deaths=deaths: len(served(broker, "router 0")) == 1 + deaths)  # type: ignore[misc]
+        with Client(broker) as client:
+            assert client.produce(b"after") == 0
+        assert broker.stop() == Exit.OK
 
 
 def served(broker: BrokerProcess, title: str) -> list[dict[str, Any]]:
@@ -387,6 +400,23 @@ def test_topics_are_made_grown_altered_and_deleted_and_survive_kills(broker: Bro
         assert client.produce(b"first", "gone", 0) == 0
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_deleted_topic_leaves_no_sockets(broker: BrokerProcess, is_killed: bool) -> None:
+    with Client(broker) as client:
+        create(client, "kept", 1)
+        topic = client.ask("metadata")["topics"][0]
+        run = Path(topic["partitions"][0]["endpoints"][0].removeprefix("ipc://")).parent
+        before = sorted(run.iterdir())
+        create(client, "gone", 2)
+        assert len(list(run.iterdir())) == len(before) + 4
+        if is_killed:
+            broker.child("partition gone-1").kill()
+            eventually(lambda: client.status()["partition:gone-1"]["restarts"] == 1)
+        assert client.ask("delete_topics", names=["gone"])["topics"][0]["error"] is None
+        eventually(lambda: sorted(run.iterdir()) == before)
+        assert client.produce(b"reachable", "kept") == 0
+
+
 def test_directories_that_the_catalogue_does_not_know_are_set_aside(broker: BrokerProcess) -> None:
     broker.stop()
     stray = broker.data / "unknown-7"
@@ -409,3 +439,24 @@ def test_the_environment_and_a_file_are_settings_too(tmp_path: Path) -> None:
         assert client.ask("create_topics", topics=[{"name": "events"}])["error"] is None
         assert len(client.ask("metadata")["topics"][0]["partitions"]) == 4
         assert os.path.lexists(broker.data / "events-3")
+
+
+class QuietBroker(BrokerProcess):
+    """Started without --log-json."""
+
+    def command(self) -> list[str]:
+        return [word for word in super().command() if word != "--log-json"]
+
+
+def test_a_log_that_no_terminal_shows_is_json_in_every_process_and_names_unknown_variables() -> None:
+    with QuietBroker(environment={"ODRADEK_PROT": "1"}) as broker:
+        with Client(broker) as client:
+            create(client)
+        broker.child("partition events-0").kill()
+        eventually(lambda: len(served(broker, "partition events-0")) == 2)
+        broker.stop()
+        lines = broker.log_file.read_text().splitlines()
+        assert len(lines) > 8
+        assert all(isinstance(json.loads(line), dict) for line in lines)
+        (ignored,) = broker.events("setting ignored")
+        assert "(from environment ODRADEK_PROT); did you mean port?" in ignored["reason"]

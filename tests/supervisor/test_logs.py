@@ -34,10 +34,13 @@ def test_for_people() -> None:
         "code": None,
         "names": ["a", "b"],
         "x": "a\nb",
+        "trace": 'Trace "back":\n  a b',
+        "odd": ["a\x7f b"],
     }
     (line,) = lines(("warning", "failed", fields), as_json=False)
     assert re.fullmatch(
-        r'\d\d:\d\d:\d\d\.\d{3} warning supervisor: failed pid=7 why="it broke" names=\["a","b"\] x="a\\nb"',
+        r'\d\d:\d\d:\d\d\.\d{3} warning supervisor: failed pid=7 why="it broke" names=\["a","b"\] x="a\\nb" '
+        r'trace="Trace \\"back\\":\\n  a b" odd=\["a\x7f b"\]',
         line,
     )
 

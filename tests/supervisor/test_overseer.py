@@ -45,6 +45,7 @@ from supervisor.effects import (
     SpawnOrder,
     TellChild,
     UnlinkDiscarded,
+    UnlinkSockets,
 )
 from supervisor.exits import Exit
 from supervisor.overseer import Overseer, OverseerOptions
@@ -403,14 +404,48 @@ def test_a_child_that_contradicts_itself_is_killed_and_the_supervisor_lives() ->
 
 
 @pytest.mark.parametrize("name", CORE)
-def test_a_router_or_coordinator_that_keeps_failing_ends_the_broker(name: str) -> None:
-    script = serving(topic())
-    for _ in range(4):
+def test_a_router_or_coordinator_that_cannot_start_ends_the_broker(name: str) -> None:
+    script = Script(topic())
+    for _ in range(3):
+        assert script.overseer.exit is None
+        script.ready(*(order.name for order in script.spawn() if order.name != name))
         script.die(name, exit_code=1)
-        script.after(1)
-        script.serve()
+        script.after(5)
     assert script.overseer.exit is Exit.GAVE_UP
     assert "partition:events-0" in script.told(Stop) or name != "router:0"
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_a_router_or_coordinator_that_once_served_may_die_as_often_as_it_likes(name: str) -> None:
+    script = serving(topic())
+    for _ in range(30):
+        script.die(name, exit_code=1)
+        assert script.state(name) in ("backing-off", "waiting")
+        script.after(OPTIONS.restart.delay_max_s)
+        script.serve()
+    for _ in range(10):  # nor does it matter that it cannot even start for a while
+        script.die(name, exit_code=1)
+        script.after(OPTIONS.restart.delay_max_s)
+        assert [order.name for order in script.spawn()] == [name]
+    script.ready(name)
+    assert script.overseer.exit is None
+    assert script.overseer.ready
+
+
+def test_an_essential_child_that_crashes_at_once_each_time_is_started_no_more_often_than_allowed() -> None:
+    script = serving()
+    starts_s: list[float] = []
+    while len(starts_s) < 20:
+        script.die("router:0", exit_code=1)
+        while not script.spawn():
+            script.now_s = script.overseer.deadline()
+            script.turn()
+        starts_s.append(script.now_s)
+        script.ready("router:0")
+    window_s = OPTIONS.restart.window_s
+    for end_s in starts_s:
+        recent = [start_s for start_s in starts_s if end_s - window_s < start_s <= end_s]
+        assert len(recent) <= OPTIONS.restart.crashes_max + 1 + window_s / OPTIONS.restart.delay_max_s
 
 
 def test_a_taken_port_ends_the_broker_with_its_own_code() -> None:
@@ -418,6 +453,17 @@ def test_a_taken_port_ends_the_broker_with_its_own_code() -> None:
     script.spawn()
     script.die("router:0", exit_code=Exit.PORT_IN_USE)
     assert script.overseer.exit is Exit.PORT_IN_USE
+
+
+def test_a_port_that_is_taken_while_the_router_restarts_is_waited_for() -> None:
+    script = serving()
+    script.die("router:0", exit_code=1)
+    script.spawn()
+    script.die("router:0", exit_code=Exit.PORT_IN_USE)
+    assert script.overseer.exit is None
+    script.after(1)
+    script.serve()
+    assert script.overseer.ready
 
 
 def test_a_process_that_cannot_be_forked_is_tried_again() -> None:
@@ -518,6 +564,10 @@ def test_a_delete_ends_the_processes_then_the_directories_then_answers() -> None
     script.die("partition:events-1", exit_code=0)
     assert script.storage.history == ["save ", "discard events:2", "save "]
     assert script.of(UnlinkDiscarded)
+    assert [effect.name for effect in script.of(UnlinkSockets)] == [
+        "partition:events-0",
+        "partition:events-1",
+    ]
     results = script.reply(DeleteTopicsReply).topics
     assert results
     assert error_names([result.error for result in results]) == [None, "UNKNOWN_TOPIC_OR_PARTITION"]

@@ -64,3 +64,19 @@ def test_give_up_means_more_crashes_in_a_window_than_allowed(gaps_s: list[float]
         if isinstance(decision, GiveUp):
             return
         assert decision.delay_s == POLICY.delay_s(recent)
+
+
+def test_an_essential_child_that_has_served_waits_and_is_never_given_up() -> None:
+    history = RestartHistory(POLICY, essential=True)
+    history.served()
+    crashes = [history.crashed(second * 0.1) for second in range(1_000)]
+    assert crashes[:2] == [Retry(0.0), Retry(0.05)]
+    assert crashes[10:] == [Retry(10.0)] * 990
+    boots = [history.failed_to_boot() for _ in range(100)]
+    assert boots[3:] == [Retry(10.0)] * 97
+
+
+def test_an_essential_child_that_never_served_is_given_up() -> None:
+    history = RestartHistory(POLICY, essential=True)
+    assert [history.failed_to_boot() for _ in range(3)] == [Retry(BOOT_DELAY_S)] * 3
+    assert isinstance(history.failed_to_boot(), GiveUp)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor import rundirectory
 from supervisor.rundirectory import (
+    JOURNAL_GONE_MAX,
     SOCKET_PATH_BYTES_MAX,
     RunDirectory,
     RunDirectoryUnusable,
@@ -69,9 +71,11 @@ def test_what_a_former_supervisor_left_is_ended_even_if_it_is_stopped(run: RunDi
     orphan = sleeper()
     try:
         run.remember(orphan.pid)
+        (run.path / socket_name("partition:gone-0", "direct")).touch()
         os.kill(orphan.pid, signal.SIGSTOP)
         assert run.end_orphans() == [orphan.pid]
         assert orphan.wait(10) == -signal.SIGKILL
+        assert [entry.name for entry in run.path.iterdir()] == ["processes"]
         assert run.end_orphans() == []
     finally:
         orphan.kill()
@@ -100,3 +104,35 @@ def test_remove_takes_sockets_away(run: RunDirectory) -> None:
     (run.path / "control").write_text("")
     run.remove()
     assert not run.path.exists()
+
+
+def test_the_sockets_of_an_actor_that_is_gone_are_unlinked_and_no_others(run: RunDirectory) -> None:
+    names = [socket_name(address, kind) for address in ("a", "b") for kind in ("inner", "direct")]
+    for name in (*names, "control", "processes"):
+        (run.path / name).touch()
+    run.unlink_sockets("a")
+    left = {entry.name for entry in run.path.iterdir()}
+    assert left == {socket_name("b", "inner"), socket_name("b", "direct"), "control", "processes"}
+    run.unlink_sockets("a")
+
+
+def test_the_journal_is_bounded_and_keeps_those_that_live(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living = sleeper()
+    try:
+        run.end_orphans()
+        run.remember(living.pid)
+        monkeypatch.setattr(rundirectory, "start_time", lambda pid: pid)
+        journal = run.path / "processes"
+        longest = 0
+        for pid in range(10_000, 10_000 + 3 * JOURNAL_GONE_MAX):
+            run.remember(pid)
+            run.forget(pid)
+            longest = max(longest, journal.read_bytes().count(b"\n"))
+        assert JOURNAL_GONE_MAX <= longest <= JOURNAL_GONE_MAX + 2
+        monkeypatch.undo()
+        assert run.end_orphans() == [living.pid]
+    finally:
+        living.kill()
+        living.wait()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.settings import SETTINGS, SettingsError, load_settings
+from supervisor.settings import SETTINGS, SettingsError, load_settings, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +116,12 @@ def test_every_setting_has_a_sentence_a_flag_and_a_default_within_its_bounds() -
         assert setting.flag == "--" + name.replace("_", "-")
         if setting.kind != "path":
             assert setting.parse(setting.default) == setting.default, name
+
+
+def test_a_variable_that_looks_like_a_setting_and_is_none_is_told_with_a_suggestion() -> None:
+    environment = {"ODRADEK_PROT": "1", "ODRADEK_BOOTSTRAP": "x", "ODRADEK_PORT": "7", "PATH": "/bin"}
+    assert load_settings({}, environment).port == 7
+    (sentence,) = unknown_variables(environment)
+    assert sentence == "there is no setting 'prot' (from environment ODRADEK_PROT); did you mean port?"
+    (sentence,) = unknown_variables({"ODRADEK_XYZZYX": ""})
+    assert "known settings: data, host" in sentence

@@ -217,18 +217,22 @@ class FakeMember:
     """A client that keeps to the rules: takes what it is assigned, lets go of the rest, says so."""
 
     def __init__(
-        self, coordinating: Coordinating, member_id: str, topics: Sequence[str] = ("events",)
+        self,
+        coordinating: Coordinating,
+        member_id: str,
+        topics: Sequence[str] = ("events",),
+        **fields: object,
     ) -> None:
         self.coordinating = coordinating
         self.id = member_id
-        self.topics = list(topics)
+        self.joining = {"topics": list(topics), **fields}
         self.epoch = 0
         self.held: Held = {}
         self.interval_ms = 0
 
     def request(self) -> GroupHeartbeat:
-        topics = self.topics if self.epoch == 0 else None
-        return heartbeat(self.id, self.epoch, self.held, topics=topics)
+        fields = self.joining if self.epoch == 0 else {}
+        return heartbeat(self.id, self.epoch, self.held, "group", **fields)
 
     def beat(self) -> ReplyMessage:
         reply = self.coordinating.ask_any(self.request())

@@ -22,6 +22,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -72,7 +73,7 @@ class GroupMember:
                     commit_at_s = now_s + COMMIT_INTERVAL_S
                     self._commit(set(self._positions))
                 if not self._read():
-                    time.sleep(IDLE_S)
+                    _idle()
             except (NoAnswer, Refused) as error:
                 self._cope(error)
                 beat_at_s = time.monotonic() + IDLE_S
@@ -86,7 +87,7 @@ class GroupMember:
         if str(error) in ("FENCED_MEMBER_EPOCH", "UNKNOWN_MEMBER_ID"):
             self._epoch = 0
             self._positions, self._committed = {}, {}
-        time.sleep(IDLE_S)
+        _idle()
 
     # -- what a member does ------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class GroupMember:
         number = next(self._ids)
         self._socket.send(json.dumps({"api": api, "id": number, "group": self._group, **fields}).encode())
         deadline_s = time.monotonic() + REPLY_TIMEOUT_MS / 1000
-        while self._socket.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
+        while self._socket.poll(max(0, int((deadline_s - time.monotonic()) * 1000))):
             reply: dict[str, Any] = json.loads(self._socket.recv_multipart()[0])
             if reply["id"] == number:
                 if reply["error"] is not None:
@@ -180,6 +181,10 @@ class GroupMember:
         line = json.dumps([now_ns, kind, self._id, self._epoch, *details])
         os.write(self._history, line.encode() + b"\n")
         return now_ns
+
+
+def _idle() -> None:
+    threading.Event().wait(IDLE_S)
 
 
 if __name__ == "__main__":

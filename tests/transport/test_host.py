@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket as plain_socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,15 @@ import pytest
 import zmq
 
 from actors.actor import Answer, Envelope, Message, Moment, Synced, Undeliverable
-from actors.effects import Effect, Forward, Link, Log, Reply, Sync, Unlink
-from actors.messages import ChildBeat, ChildFailed, ChildReady, ChildStopped, Configure, Stop
+from actors.effects import Effect, Fail, Forward, Link, Log, Reply, Sync, Unlink
+from actors.messages import ChildBeat, ChildFailed, ChildReady, Configure, Stop
 from odradek.protocol.codec import Encoding, RequestDecoder, encode
-from odradek.protocol.errors import InvalidConfig
+from odradek.protocol.errors import InvalidConfig, KafkaStorageError
 from odradek.protocol.messages import (
     FRAME_BYTES_MAX,
     AlterConfigs,
+    Fetch,
+    FetchReply,
     ListOffsets,
     ListOffsetsReply,
     Ping,
@@ -30,10 +34,13 @@ from odradek.protocol.messages import (
     StatusReply,
 )
 from transport.control import ControlServer, control_identity
-from transport.host import Host, HostOptions, Listener
+from transport.host import UNREAD, ActorFailedError, Host, HostOptions, Listener
+from transport.outbox import PEER_BYTES_MAX
 
 WAIT_MS = 10_000
 NAME, INCARNATION = "router:0", 3
+MIB = 1 << 20
+ZEROES = bytes(2 * MIB)
 
 
 class Echo:
@@ -47,6 +54,8 @@ class Echo:
         self.gate = threading.Event()
         self.gate.set()
         self.syncing = threading.Event()
+        self.disk_fails = False
+        self.fetched = 0
         self.links: list[Effect] = []
         self.stopped = False
 
@@ -57,6 +66,9 @@ class Echo:
             case Envelope(request=Configure(config=config)):
                 self.configured.append(config)
                 return (Log("configured", dict(config)), *self.links)
+            case Envelope(request=Fetch(max_bytes=size_bytes), sender=sender):
+                self.fetched += 1
+                return (Reply(sender, FetchReply(), [memoryview(ZEROES)[:size_bytes]]),)
             case Envelope(request=Produce(), sender=sender):
                 self.tickets[self] = Reply(sender, PingReply())
                 return (Sync(self),)
@@ -69,13 +81,18 @@ class Echo:
                 return (Reply(self.waiting[token].sender, reply, payload),)
             case Undeliverable(token=token, error=error):
                 return (Reply(self.waiting[token].sender, PingReply(error=error.wire())),)
-            case Synced(ticket=ticket):
+            case Synced(ticket=ticket, error=None):
                 return (self.tickets.pop(ticket),)
+            case Synced(ticket=ticket, error=error):
+                self.tickets.pop(ticket)
+                return (Fail(KafkaStorageError(str(error))),)
         raise AssertionError(message)
 
     def run(self) -> None:
         self.syncing.set()
         assert self.gate.wait(WAIT_MS / 1000)
+        if self.disk_fails:
+            raise OSError(errno.EIO, "the disk is gone")
 
     def settle(self, now: Moment) -> Sequence[Effect]:
         return ()
@@ -92,8 +109,9 @@ class Echo:
 class Running:
     """A host in a thread of its own, its supervisor's end, and clients."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, memory_bytes_max: int = 0) -> None:
         self.directory = directory
+        self.memory_bytes_max = memory_bytes_max
         self.actor = Echo()
         self.logged: list[tuple[str, dict[str, object]]] = []
         self.control = ControlServer(f"ipc://{directory}/control")
@@ -114,18 +132,21 @@ class Running:
             f"ipc://{self.directory}/control",
             (Listener("public", "tcp://127.0.0.1:0"), Listener("inner", f"ipc://{self.directory}/inner")),
             beat_interval_s=0.05,
+            memory_bytes_max=self.memory_bytes_max,
         )
-        host = Host(options, lambda event, fields: self.logged.append((event, fields)))
+        self.host = host = Host(options, lambda event, fields: self.logged.append((event, fields)))
         try:
             self.endpoints = host.bind()
             self._bound.set()
             host.run(self.actor, ChildReady(name=NAME, incarnation=INCARNATION))
-            host.stopped()
         except BaseException as error:
             self.failure = error
         finally:
-            self.dropped = host.dropped
             host.close()
+
+    @property
+    def dropped(self) -> Counter[str]:
+        return self.host.dropped
 
     def socket(self, kind: int) -> zmq.Socket[bytes]:
         """A socket that is closed with everything else."""
@@ -286,9 +307,96 @@ def test_stop_waits_for_the_sync_that_is_out_and_still_beats(running: Running) -
     assert not running.actor.stopped
     running.actor.gate.set()
     assert json.loads(writer.recv())["id"] == 1, "what was accepted is answered"
-    running.hear(ChildStopped)
     running.join()
     assert running.actor.stopped
+
+
+def test_a_last_sync_that_fails_is_no_good_end(running: Running) -> None:
+    running.actor.gate.clear()
+    running.actor.disk_fails = True
+    running.client().send(encode(Produce(topic="t", id=1), Encoding.JSON))
+    assert running.actor.syncing.wait(WAIT_MS / 1000)
+    running.tell(Stop())
+    running.actor.gate.set()
+    with pytest.raises(ActorFailedError, match="the disk is gone"):
+        running.join()
+    running.failure = None
+    assert running.actor.stopped
+
+
+# -- what is kept in memory --------------------------------------------------------------------------------
+
+
+def fetch(request_id: int, size_bytes: int) -> bytes:
+    return encode(Fetch(topic="t", partition=0, offset=0, max_bytes=size_bytes, id=request_id), Encoding.JSON)
+
+
+def outcomes(client: zmq.Socket[bytes], count: int) -> tuple[int, int]:
+    """How many of the next replies brought a payload, and how many said that too much was unread."""
+    served = refused = 0
+    for _ in range(count):
+        header, *payload = client.recv_multipart()
+        error = json.loads(header)["error"]
+        if error is None:
+            assert payload
+            served += 1
+        else:
+            assert (error["name"], error["retriable"], payload) == ("THROTTLING_QUOTA_EXCEEDED", True, [])
+            refused += 1
+    return served, refused
+
+
+def deaf(running: Running) -> zmq.Socket[bytes]:
+    """A client that keeps one reply, of those that it does not read."""
+    socket = running.socket(zmq.DEALER)
+    socket.set(zmq.RCVHWM, 1)
+    socket.set(zmq.RCVBUF, 65_536)
+    socket.connect(running.endpoints["public"])
+    return socket
+
+
+@pytest.mark.parametrize(("size_bytes", "count"), [(MIB, 1_200), (30_000, 5_000)])
+def test_who_asks_and_does_not_read_is_refused_beyond_a_bound_and_served_once_it_reads(
+    running: Running, size_bytes: int, count: int
+) -> None:
+    sinner, bystander = deaf(running), running.client()
+    for number in range(count):
+        sinner.send(fetch(number, size_bytes))
+    sinner.send(ping(count))
+    while running.actor.fetched < count:
+        ask(bystander, ping())
+    assert len(ask(bystander, fetch(1, MIB))) == 2, "others are served"
+    served, refused = outcomes(sinner, count)
+    assert refused
+    # Beside the bound there is what the connection itself holds on its way.
+    assert served * size_bytes < PEER_BYTES_MAX + 16 * MIB
+    assert json.loads(sinner.recv())["id"] == count, "small replies are never refused"
+    sinner.send(fetch(1, size_bytes))
+    assert outcomes(sinner, 1) == (1, 0), "it has read everything"
+
+
+def test_what_was_dropped_is_logged_once_for_each_kind(running: Running) -> None:
+    sinner = deaf(running)
+    for number in range(100):
+        sinner.send(fetch(number, 2 * MIB))
+    bystander = running.client()
+    while not [fields for event, fields in running.logged if event == "replies dropped"]:
+        ask(bystander, ping())
+    (fields,) = (fields for event, fields in running.logged if event == "replies dropped")
+    assert fields["why"] == UNREAD
+    running.tell(Stop())
+    running.join()
+    counts = [int(str(fields["count"])) for event, fields in running.logged if event == "replies dropped"]
+    assert sum(counts) == running.dropped[UNREAD], "the last ones are told at the end"
+    assert len(counts) <= 2
+
+
+def test_a_process_that_holds_too_much_memory_ends_and_says_so(tmp_path: Path) -> None:
+    running = Running(tmp_path, memory_bytes_max=1)
+    with pytest.raises(ActorFailedError, match=r"bytes of memory, more than 1$"):
+        running.join()
+    running.failure = None
+    running.close()
 
 
 # -- the supervisor and other actors -----------------------------------------------------------------------

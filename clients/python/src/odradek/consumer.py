@@ -21,7 +21,7 @@ from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
 from odradek.commits import Commits
 from odradek.fetcher import PartitionReader, TopicPartition
-from odradek.membership import Membership
+from odradek.membership import Membership, Subscription
 from odradek.options import Bootstrap, ConsumerOptions, OffsetReset, SessionOptions
 from odradek.positions import Positions
 from odradek.protocol.errors import (
@@ -72,23 +72,31 @@ class Consumer(Positions):
         bootstrap: "tcp://127.0.0.1:5559", "127.0.0.1:5559", or several of them.
         group: its members share the partitions of their topics; None reads them all, alone.
         topics: what to read; None to ``assign`` partitions later.
+        topics_pattern: reads, in a group, every topic too whose whole name matches this regular
+            expression, also those that are made later; docs/groups.md has its syntax.
         auto_offset_reset: where to begin without a committed offset: "earliest", "latest", or "none"
             to raise OffsetOutOfRange.
         enable_auto_commit: commit what was handed out, every ``auto_commit_interval_ms``, before a
             partition moves away and on close. A record counts when the next one is asked for.
-        poll_interval_ms_max: a member that does not ask for records for so long gives up its
-            partitions until it asks again.
+        poll_interval_ms_max: Kafka's ``max.poll.interval.ms``. Heartbeats go on whatever a handler
+            does, but a member that does not ask for records for so long gives up its partitions, with
+            a warning, until it asks again.
         fetch_bytes_max, fetch_wait_ms_max: how much one fetch asks for and how long it waits.
         prefetch_bytes_max: bound of what is fetched ahead.
         check_crcs: verify each batch's checksum.
         instance_id: makes a static member, which keeps its partitions over a short restart.
         assignor: the coordinator's rule for sharing; None for its default.
         idle_timeout_s: iteration ends when no record came for so long; None: never.
-        on_assigned, on_revoked: called, with the partitions, between two records.
+        on_assigned: called, with the new partitions, between two records; it may ``seek``.
+        on_revoked: called, with partitions that are about to move away, between two records and by
+            close(): they are still this member's, so it may ``commit``. Automatic commits come after it.
+        on_lost: called in place of on_revoked where the partitions are another member's already, so that
+            nothing can be committed any more; None: on_revoked is called then too.
         client_id, request_timeout_ms, connect_timeout_ms, retry_backoff_ms, retry_backoff_max_ms,
             metadata_age_max_ms, direct: see odradek.options.SessionOptions.
 
-    Raises InvalidConfig, InvalidTopic, InvalidGroupId for what cannot be.
+    Raises InvalidConfig, InvalidTopic, InvalidGroupId for what cannot be. What a callback raises comes
+    out of the call that it interrupted, after the rebalance has gone on without it.
     """
 
     def __init__(
@@ -97,6 +105,7 @@ class Consumer(Positions):
         *,
         group: str | None = None,
         topics: Iterable[str] | None = None,
+        topics_pattern: str | None = None,
         auto_offset_reset: OffsetReset = "earliest",
         enable_auto_commit: bool = True,
         auto_commit_interval_ms: float = 5_000,
@@ -110,6 +119,7 @@ class Consumer(Positions):
         idle_timeout_s: float | None = None,
         on_assigned: AssignmentCallback | None = None,
         on_revoked: AssignmentCallback | None = None,
+        on_lost: AssignmentCallback | None = None,
         client_id: str | None = None,
         request_timeout_ms: float = 10_000,
         connect_timeout_ms: float = 3_000,
@@ -142,9 +152,11 @@ class Consumer(Positions):
         )
         self.group = None if group is None else check_group_name(group)
         self._topics = None if topics is None else _topic_names(topics)
+        self._topics_pattern = None if topics_pattern is None else _pattern(topics_pattern, group)
         super().__init__(Session(bootstrap, session_options, "consumer"), options)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
+        self._on_lost = on_revoked if on_lost is None else on_lost
         self._turn = 0
         self._closed = False
         self._started = False
@@ -276,7 +288,7 @@ class Consumer(Positions):
 
         Raises UnknownTopicOrPartition; ValueError where topics are subscribed to.
         """
-        if self._topics is not None:
+        if self._subscribed:
             raise ValueError(
                 "this consumer has subscribed to topics; assign() is for one made without topics"
             )
@@ -297,24 +309,34 @@ class Consumer(Positions):
         timeout_s = self._session.request_timeout_s
         return len(self._session.topic(topic, create=False, timeout_s=timeout_s).partitions)
 
+    @property
+    def _subscribed(self) -> bool:
+        return self._topics is not None or self._topics_pattern is not None
+
     def _begin(self) -> None:
         if self._closed:
             raise ClientClosed("this consumer is closed; make a new one")
         if self._started:
             return
         self._session.check_usable()
-        if self._topics is None:
+        if not self._subscribed:
             raise ValueError("nothing to read: give topics to Consumer(), or call assign()")
+        topics = self._topics or []
         if self.group is None:
             wanted = {
                 TopicPartition(topic, number)
-                for topic in self._topics
+                for topic in topics
                 for number in range(self._partition_count(topic))
             }
             self._add(wanted, self._locate(wanted))
         else:
             self._membership = Membership(
-                self._session, self.group, self._topics, self.options, self._changed, self._attention
+                self._session,
+                self.group,
+                Subscription(topics, self._topics_pattern),
+                self.options,
+                self._changed,
+                self._attention,
             )
             assert self._commits is not None
             self._commits.membership = self._membership
@@ -337,28 +359,26 @@ class Consumer(Positions):
                     partition, positions[partition], self._session.backoff()
                 )
             readers = list(self._readers.values())
-        if self._on_assigned is not None and partitions:
-            self._on_assigned(sorted(partitions))
-        self._session.network.call(self._fetcher.replace, readers)
+        try:
+            if self._on_assigned is not None and partitions:
+                self._on_assigned(sorted(partitions))
+        finally:
+            self._session.network.call(self._fetcher.replace, readers)
 
     def _locate(self, partitions: set[TopicPartition]) -> dict[TopicPartition, int]:
         """Where to begin: at the committed offset, else where ``auto_offset_reset`` says."""
         positions = {} if self._commits is None else self._commits.fetch(partitions)
-        found: dict[TopicPartition, int] = {}
-        for partition in partitions:
-            committed = positions.get(partition)
-            if committed is not None:
-                found[partition] = committed
-                if self._commits is not None:
-                    self._commits.note(partition, committed)
-            elif self.options.auto_offset_reset == "none":
-                raise OffsetOutOfRange(
-                    f"{partition.topic}-{partition.partition} has no committed offset, and "
-                    "auto_offset_reset='none' says to begin nowhere else"
-                )
-            else:
-                found[partition] = self._list_offset(partition, self.options.auto_offset_reset)
-        return found
+        found = {key: offset for key, offset in positions.items() if offset is not None}
+        for partition, committed in found.items():
+            if self._commits is not None:
+                self._commits.note(partition, committed)
+        unknown = sorted(partitions - found.keys())
+        if unknown and self.options.auto_offset_reset == "none":
+            raise OffsetOutOfRange(
+                f"{unknown[0].topic}-{unknown[0].partition} has no committed offset, and "
+                "auto_offset_reset='none' says to begin nowhere else"
+            )
+        return found | self._list_offsets(unknown, self.options.auto_offset_reset)
 
     # -- what has to be done between two records -----------------------------------------------
 
@@ -409,7 +429,7 @@ class Consumer(Positions):
             if topic is not None
             for number in range(len(topic.partitions))
         } - set(self._readers)
-        positions = {partition: self._list_offset(partition, "earliest") for partition in added}
+        positions = self._list_offsets(sorted(added), "earliest")
         self._attention.group = False
         if added:
             self._add(added, positions)
@@ -430,21 +450,42 @@ class Consumer(Positions):
             raise error
         held = set(self._readers)
         if lost:
-            self._release(held, commit=False)
+            self._give_up(membership, held)
+            return
+        network = self._session.network
+        moving = held - target
+        if moving:
+            try:
+                self._release(moving, commit=self.options.enable_auto_commit)
+            finally:
+                network.call(membership.own, set(self._readers))  # their next owner waits for this
+        added = target - held
+        if added:
+            positions = self._locate(added)
+            try:
+                self._add(added, positions)
+            finally:
+                network.call(membership.own, set(self._readers))
+
+    def _give_up(self, membership: Membership, held: set[TopicPartition]) -> None:
+        """The partitions are another's already: forget them, and join anew."""
+        try:
+            if held and self._on_lost is not None:
+                self._on_lost(sorted(held))
+        finally:
+            self._drop(held)
             self._session.network.call(membership.come_back)
             self._attention.call()  # what it has been given meanwhile is looked at next time
-            return
-        if target == held:
-            return
-        self._release(held - target, commit=self.options.enable_auto_commit)
-        self._add(target - held, self._locate(target - held))
-        self._session.network.call(membership.own, target)
 
     def _release(self, partitions: set[TopicPartition], *, commit: bool) -> None:
-        if not partitions:
-            return
-        if self._on_revoked is not None:
-            self._on_revoked(sorted(partitions))
+        try:
+            if self._on_revoked is not None:
+                self._on_revoked(sorted(partitions))
+        finally:
+            self._commit_last(partitions, commit=commit)
+            self._drop(partitions)
+
+    def _commit_last(self, partitions: set[TopicPartition], *, commit: bool) -> None:
         if commit and self._commits is not None:
             try:
                 self._commits.store(self._commits.missing(self._positions(partitions)), COMMIT_TIMEOUT_S)
@@ -455,7 +496,6 @@ class Consumer(Positions):
                     self.group,
                     error,
                 )
-        self._drop(partitions)
 
     # -- committing ----------------------------------------------------------------------------
 
@@ -497,19 +537,34 @@ class Consumer(Positions):
     # -- the end -------------------------------------------------------------------------------
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Commit what was handed out (with auto commit), leave the group, end the thread.
+        """Call on_revoked, commit what was handed out (with auto commit), leave the group, end the thread.
 
         Closing again does nothing. Errors of the last commit are raised after everything is closed.
         """
-        self.close_after(timeout_s, commit=self.options.enable_auto_commit)
+        self.close_after(timeout_s, done=True)
 
-    def close_after(self, timeout_s: float, *, commit: bool) -> None:
-        """``close``, with or without a last commit."""
+    def close_after(self, timeout_s: float, *, done: bool) -> None:
+        """``close``; where what was handed out is not ``done``, without on_revoked and a last commit."""
         if self._closed:
             return
-        self._closed = True
         if not self._session.network.usable_here:
+            self._closed = True
             return
+        try:
+            if done:
+                self._say_farewell()
+        finally:
+            self._end(timeout_s, commit=done and self.options.enable_auto_commit)
+
+    def _say_farewell(self) -> None:
+        membership = self._membership
+        if membership is None or membership.lost or not self._readers or self._session.network.stopped:
+            return
+        if self._on_revoked is not None:
+            self._on_revoked(sorted(self._readers))
+
+    def _end(self, timeout_s: float, *, commit: bool) -> None:
+        self._closed = True
         try:
             if commit and self._commits is not None:
                 self._commits.store(self._commits.missing(self._positions(self._readers)), timeout_s)
@@ -536,7 +591,7 @@ class Consumer(Positions):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close. After an exception nothing is committed: its record was handed out, but not dealt with."""
-        self.close_after(5.0, commit=error is None and self.options.enable_auto_commit)
+        self.close_after(5.0, done=error is None)
 
 
 def _topic_names(topics: Iterable[str]) -> list[str]:
@@ -548,6 +603,15 @@ def _topic_names(topics: Iterable[str]) -> list[str]:
     for name in names:
         check_topic_name(name)
     return names
+
+
+def _pattern(pattern: str, group: str | None) -> str:
+    """The coordinator knows which topics match, and reads the expression itself."""
+    if not isinstance(pattern, str) or not pattern:
+        raise ValueError(f"topics_pattern is a regular expression such as 'events\\..*', not {pattern!r}")
+    if group is None:
+        raise ValueError("topics_pattern is for members of a group; give one to Consumer(group=...)")
+    return pattern
 
 
 def _checked_offsets(offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import uuid
-from typing import Final
+from typing import Final, NamedTuple
 
 from odradek.connection import Outcome, Timer
 from odradek.fetcher import TopicPartition
@@ -43,21 +43,32 @@ def grouped(partitions: set[TopicPartition]) -> list[TopicPartitions]:
     return [TopicPartitions(topic=topic, partitions=numbers) for topic, numbers in topics.items()]
 
 
+class Subscription(NamedTuple):
+    """What a member wants to read: topics by name, and those that a regular expression matches."""
+
+    topics: list[str]
+    pattern: str | None
+
+
 class Attention:
     """What a reading loop looks at between two records.
 
-    ``raised``: something happened that the loop must not overlook; ``group``: the membership has news.
+    ``raised``: something happened that the loop must not overlook; ``group``: the membership has news;
+    ``raised_at``: since when the loop could have seen it, by time.monotonic.
     """
 
-    __slots__ = ("group", "raised")
+    __slots__ = ("group", "raised", "raised_at")
 
     def __init__(self) -> None:
         self.group = False
         self.raised = False
+        self.raised_at = 0.0
 
     def call(self) -> None:
         """The membership has news: at each heartbeat, and at each change."""
         self.group = True
+        if not self.raised:
+            self.raised_at = time.monotonic()
         self.raised = True
 
 
@@ -68,7 +79,7 @@ class Membership:
         self,
         session: Session,
         group: str,
-        topics: list[str],
+        subscription: Subscription,
         options: ConsumerOptions,
         changed: threading.Condition,
         attention: Attention,
@@ -77,7 +88,7 @@ class Membership:
         self._options = options
         self._changed = changed
         self.group = group
-        self.topics = topics
+        self._subscription = subscription
         self.member_id = str(uuid.uuid4())
         self.epoch = JOIN_EPOCH
         self.target: set[TopicPartition] = set()
@@ -134,7 +145,8 @@ class Membership:
             group=self.group,
             member_id=self.member_id,
             member_epoch=epoch,
-            topics=self.topics,
+            topics=self._subscription.topics,
+            topic_pattern=self._subscription.pattern,
             assignor=self._options.assignor,
             instance_id=self._options.instance_id,
             rebalance_timeout_ms=int(self._options.poll_interval_ms_max),
@@ -209,12 +221,17 @@ class Membership:
     def _on_time(self) -> None:
         self._timer = None
         self._attention.call()
-        silent_s = time.monotonic() - self.polled_at
+        # A loop inside a batch looks up only when it is called, so its silence counts from then on.
+        heard_at = max(self.polled_at, self._attention.raised_at)
+        silent_s = time.monotonic() - heard_at
         if silent_s * 1000 <= self._options.poll_interval_ms_max:
             self.beat()
             return
         logger.warning(
-            "group %s: no poll for %.1f s (poll_interval_ms_max is %g); leaving until the next poll",
+            "group %s: no record was asked for in %.1f s, and poll_interval_ms_max (Kafka's "
+            "max.poll.interval.ms) is %g: this member's partitions go to the others until it asks again, "
+            "and what it has not committed will be read again. Take fewer records at a time, or raise "
+            "poll_interval_ms_max above the longest time that your handler needs",
             self.group,
             silent_s,
             self._options.poll_interval_ms_max,

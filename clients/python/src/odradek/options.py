@@ -209,8 +209,10 @@ class ConsumerKeywords(SessionKeywords, total=False):
 
     group: str | None
     topics: Iterable[str] | None
+    topics_pattern: str | None
     on_assigned: Callable[[list[Any]], object] | None
     on_revoked: Callable[[list[Any]], object] | None
+    on_lost: Callable[[list[Any]], object] | None
     auto_offset_reset: OffsetReset
     enable_auto_commit: bool
     auto_commit_interval_ms: float

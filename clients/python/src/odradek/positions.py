@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from odradek.connection import Outcome
 from odradek.fetcher import Fetcher, PartitionReader, TopicPartition
 from odradek.membership import Attention
 from odradek.options import ConsumerOptions
 from odradek.protocol.errors import OffsetOutOfRange
 from odradek.protocol.messages import ListOffsets
 from odradek.session import Session
+
+
+class _Gathered:
+    """Offsets that come in one by one in the I/O thread, for a user's thread that waits for all."""
+
+    def __init__(self, count: int) -> None:
+        self._open = count
+        self._found: dict[TopicPartition, int] = {}
+        self._done = threading.Event()
+
+    def take(self, partition: TopicPartition, outcome: Outcome) -> None:
+        if outcome.error is None:
+            self._found[partition] = int(outcome.reply.offset)
+        self._open -= 1
+        if self._open == 0:
+            self._done.set()
+
+    def wait(self, timeout_s: float) -> dict[TopicPartition, int]:
+        """What came until all had an outcome or the time was over."""
+        self._done.wait(timeout_s)
+        return dict(self._found)
 
 
 class Positions:
@@ -48,11 +71,11 @@ class Positions:
 
     def seek_to_beginning(self, *partitions: TopicPartition) -> None:
         """Go on at the first record that is kept; without arguments, in every partition."""
-        self._seek({each: self._list_offset(each, "earliest") for each in partitions or self.assignment()})
+        self._seek(self._list_offsets(partitions or self.assignment(), "earliest"))
 
     def seek_to_end(self, *partitions: TopicPartition) -> None:
         """Go on behind the last record; without arguments, in every partition."""
-        self._seek({each: self._list_offset(each, "latest") for each in partitions or self.assignment()})
+        self._seek(self._list_offsets(partitions or self.assignment(), "latest"))
 
     def pause(self, *partitions: TopicPartition) -> None:
         """Hand out nothing of these (or all) until ``resume``; their positions stay."""
@@ -76,11 +99,11 @@ class Positions:
 
     def beginning_offsets(self, *partitions: TopicPartition) -> dict[TopicPartition, int]:
         """The first offset that is kept, of each."""
-        return {each: self._list_offset(each, "earliest") for each in partitions or self.assignment()}
+        return self._list_offsets(partitions or self.assignment(), "earliest")
 
     def end_offsets(self, *partitions: TopicPartition) -> dict[TopicPartition, int]:
         """The offset after the last durable record, of each."""
-        return {each: self._list_offset(each, "latest") for each in partitions or self.assignment()}
+        return self._list_offsets(partitions or self.assignment(), "latest")
 
     def lag(self, partition: TopicPartition) -> int:
         """How many records lie between the position and the end."""
@@ -117,6 +140,22 @@ class Positions:
         topic, number = partition
         request = ListOffsets(topic=topic, partition=number, at=at)
         return int(self._session.call(request, partition=(topic, number)).offset)
+
+    def _list_offsets(self, partitions: Iterable[TopicPartition], at: Any) -> dict[TopicPartition, int]:
+        """All are asked at once; those that cannot answer now are asked again, one after the other."""
+        wanted = list(dict.fromkeys(TopicPartition(*each) for each in partitions))
+        if len(wanted) < 2:
+            return {each: self._list_offset(each, at) for each in wanted}
+        self._session.check_usable()
+        gathered = _Gathered(len(wanted))
+        timeout_s = self._session.request_timeout_s
+        for topic, number in wanted:
+            request = ListOffsets(topic=topic, partition=number, at=at)
+            take = functools.partial(gathered.take, TopicPartition(topic, number))
+            submit = functools.partial(self._session.submit_to_partition, timeout_s=timeout_s)
+            self._session.network.call(submit, topic, number, request, (), take)
+        found = gathered.wait(timeout_s)
+        return {each: found[each] if each in found else self._list_offset(each, at) for each in wanted}
 
     def _reset_offset(self, error: OffsetOutOfRange, reply: Any) -> int | None:
         if self.options.auto_offset_reset == "none":

@@ -436,9 +436,8 @@ class Producer:
         count, first = self._accumulator.take_failure()
         if first is not None and not first.observed and first.error is not None:
             first.observed = True
-            raise type(first.error)(
-                f"{count} records were not acknowledged; the first: {first.error.message}"
-            )
+            records = "record was" if count == 1 else "records were"
+            raise type(first.error)(f"{count} {records} not acknowledged; the first: {first.error.message}")
 
     def _press(self) -> None:
         self._begin_flush()

@@ -7,11 +7,13 @@ a list is not yet the user's: its positions are held back from every commit.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import Any, Final, Self, TypeAlias, TypeVar, Unpack
 
 from odradek import consumer as sync
 from odradek.consumer import Record
@@ -23,17 +25,26 @@ POLL_S: Final = 0.5
 """How long the thread waits at a time: cancelling or closing is never held up for longer."""
 
 _Result = TypeVar("_Result")
+_Callback: TypeAlias = Callable[[list[TopicPartition]], object]
+
+_in_callback: contextvars.ContextVar[bool] = contextvars.ContextVar("odradek_in_callback", default=False)
+"""Whether this code was called back: the consumer's thread waits for it and can do nothing else."""
 
 
 class Consumer:
     """Reads records from coroutines; takes the options of odradek.Consumer.
 
-    Iterate with ``async for``, or ``await poll()``. Its callbacks run in the consumer's thread.
+    Iterate with ``async for``, or ``await poll()``. Its callbacks may be coroutine functions; they run in
+    the event loop, and the rebalance waits for them: ``await consumer.commit()`` in on_revoked is in time.
     """
 
     def __init__(
         self, bootstrap: Bootstrap = "tcp://127.0.0.1:5559", **options: Unpack[ConsumerKeywords]
     ) -> None:
+        options["on_assigned"] = self._bridge(options.get("on_assigned"))
+        options["on_revoked"] = self._bridge(options.get("on_revoked"))
+        options["on_lost"] = self._bridge(options.get("on_lost"))
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._sync = sync.Consumer(bootstrap, **options)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="odradek-aio-consumer")
         self._ahead: deque[Record] = deque()
@@ -105,8 +116,26 @@ class Consumer:
         return function(*arguments, **options)
 
     async def _run(self, function: Callable[..., _Result], *arguments: Any, **options: Any) -> _Result:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: function(*arguments, **options))
+        self._loop = loop = asyncio.get_running_loop()
+        thread = None if _in_callback.get() else self._thread
+        return await loop.run_in_executor(thread, lambda: function(*arguments, **options))
+
+    def _bridge(self, callback: _Callback | None) -> _Callback | None:
+        """The same callback for the consumer's thread, which waits until the loop has run it."""
+        if callback is None:
+            return None
+
+        async def run(partitions: list[TopicPartition]) -> None:
+            _in_callback.set(True)
+            result = callback(partitions)
+            if inspect.isawaitable(result):
+                await result
+
+        def bridged(partitions: list[TopicPartition]) -> None:
+            assert self._loop is not None, "callbacks come out of calls, and each call notes its loop"
+            asyncio.run_coroutine_threadsafe(run(partitions), self._loop).result()
+
+        return bridged
 
     async def _move(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
         """A call that changes what comes next: records that were polled ahead are handed back first."""
@@ -186,14 +215,14 @@ class Consumer:
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Commit what was handed out, leave, close; see odradek.Consumer.close."""
-        await self._close(timeout_s, commit=self._sync.options.enable_auto_commit)
+        await self._close(timeout_s, done=True)
 
-    async def _close(self, timeout_s: float, *, commit: bool) -> None:
+    async def _close(self, timeout_s: float, *, done: bool) -> None:
         if self._closed:
             return
         self._closed = True
         try:
-            await self._run(self._held, self._sync.close_after, timeout_s, commit=commit)
+            await self._run(self._held, self._sync.close_after, timeout_s, done=done)
         finally:
             self._thread.shutdown(wait=False)
 
@@ -203,4 +232,4 @@ class Consumer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._close(5.0, commit=error is None and self._sync.options.enable_auto_commit)
+        await self._close(5.0, done=error is None)

@@ -95,7 +95,8 @@ def _print_rich(columns: Sequence[Column], rows: list[list[str]], title: str) ->
         box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False
     )
     for column in columns:
-        table.add_column(column.title, justify=column.justify, overflow="fold")
+        is_number = column.justify == "right"  # never folded: half a number reads as another number
+        table.add_column(column.title, justify=column.justify, overflow="fold", no_wrap=is_number)
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table, width=min(console.width, TERMINAL_WIDTH_MAX))

@@ -19,7 +19,8 @@ from odradek.cli.exits import BadInput, Failed
 from odradek.cli.lines import LineError, ReadOptions, RecordToSend
 from odradek.cli.options import BOOTSTRAP_DEFAULT, Bootstrap, Topic, pairs
 from odradek.cli.output import human_bytes, say
-from odradek.protocol.errors import OdradekError
+from odradek.protocol.errors import InvalidTopic, OdradekError
+from odradek.protocol.names import check_topic_name
 
 if TYPE_CHECKING:
     from odradek.delivery import Delivery
@@ -89,6 +90,10 @@ def produce(
     Ends when every record is acknowledged. The topic is created where the broker allows that. Counts go to
     stderr; the exit code is 0 only if every record was acknowledged.
     """
+    try:
+        check_topic_name(topic)
+    except InvalidTopic as error:
+        raise BadInput(error.message) from error
     options = _read_options(key_separator, as_json, null_marker, header, whole_files)
     paths = files or [Path(STDIN_NAME)]
     with connect(bootstrap):
@@ -193,8 +198,9 @@ class Sending:
         """Wait for all at the end, whatever ended it, and say the counts. Raises Failed."""
         try:
             yield
-        except (BadInput, KeyboardInterrupt, OSError):
-            # What was read before is good and on its way: it counts, and then the error does.
+        except (BadInput, KeyboardInterrupt, SystemExit, OSError):
+            # What was read before is good and on its way: it counts, and then the error, or Ctrl-C or
+            # SIGTERM (a SystemExit), does.
             self._finish()
             raise
         except OdradekError as error:
@@ -214,7 +220,7 @@ class Sending:
         say(f"{self._acknowledged:,} of {self._sent:,} records ({size}) acknowledged by {self._topic}")
         if first_error is not None:
             what = (
-                f"{lost:,} records were not acknowledged"
+                f"{lost:,} {'record was' if lost == 1 else 'records were'} not acknowledged"
                 if lost
                 else f"record {self._sent + 1:,} was not taken"
             )

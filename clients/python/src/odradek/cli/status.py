@@ -10,7 +10,6 @@ from odradek.cli.output import Column, human_bytes, human_duration, print_json, 
 from odradek.protocol.messages import ActorStatus
 
 COLUMNS = (
-    Column("Role"),
     Column("Name"),
     Column("PID", "right"),
     Column("State"),
@@ -45,7 +44,6 @@ def _place(actor: ActorStatus) -> tuple[int, str, int]:
 
 def _row(actor: ActorStatus) -> list[str]:
     return [
-        actor.role,
         actor.name.removeprefix("partition:"),
         "-" if actor.pid is None else str(actor.pid),
         actor.state,
