@@ -165,7 +165,12 @@ def _build_coordinator(spec: ChildSpec, host: Host) -> tuple[Actor, ChildReady]:
     from actors.coordinator import CoordinatorActor, CoordinatorOptions  # noqa: PLC0415  # not for partitions
 
     log = _open_log(spec)
-    options = CoordinatorOptions(new_id=lambda: str(uuid.uuid4()))
+    options = CoordinatorOptions(
+        new_id=lambda: str(uuid.uuid4()),
+        session_timeout_ms=int(spec.group_session_timeout_s * 1000),
+        heartbeat_interval_ms=int(spec.group_heartbeat_interval_s * 1000),
+        offsets_retention_minutes=spec.offsets_retention_minutes,
+    )
     return CoordinatorActor(log, options, host.beat), _ready(spec, log)
 
 

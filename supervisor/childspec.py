@@ -29,4 +29,7 @@ class ChildSpec:
     server: str = ""
     auto_create_topics: bool = True
     default_partitions: int = 1
+    group_session_timeout_s: float = 45.0
+    group_heartbeat_interval_s: float = 1.0
+    offsets_retention_minutes: int = 10_080
     memory_bytes_max: int = 0

@@ -213,6 +213,33 @@ _ALL = (
         "auto_create_topics", "bool", True, "Create a topic when a client first writes to it or asks for it."
     ),
     Setting(
+        "group_session_timeout_s",
+        "seconds",
+        45.0,
+        "A group member that is silent for so long loses its partitions to the others.",
+        "seconds",
+        0.1,
+        DAY_S,
+    ),
+    Setting(
+        "group_heartbeat_interval_s",
+        "seconds",
+        1.0,
+        "How often group members are told to send a heartbeat; how soon they hear of a change.",
+        "seconds",
+        0.01,
+        DAY_S,
+    ),
+    Setting(
+        "offsets_retention_minutes",
+        "int",
+        7 * 24 * 60,
+        "How long a group without members keeps its committed offsets (Kafka's offsets.retention.minutes).",
+        "minutes",
+        1,
+        2**31 - 1,
+    ),
+    Setting(
         "heartbeat_interval_s",
         "seconds",
         1.0,
@@ -300,10 +327,10 @@ _ALL = (
         "router_memory_bytes_max",
         "bytes",
         GIB,
-        "What a router may allocate. One that holds nine tenths of it ends and is started again: what was "
+        "What a router may allocate. One that has nine tenths of it ends and is started again: what was "
         "under way there is to be asked again, and nothing that was acknowledged is lost.",
         "bytes",
-        64 * MIB,
+        128 * MIB,
         1 << 40,
     ),
     Setting(
@@ -333,6 +360,9 @@ class Settings:
     default_partitions: int
     partitions_max: int
     auto_create_topics: bool
+    group_session_timeout_s: float
+    group_heartbeat_interval_s: float
+    offsets_retention_minutes: int
     heartbeat_interval_s: float
     heartbeat_timeout_s: float
     start_timeout_s: float
@@ -461,6 +491,13 @@ def _contradictions(settings: Settings, sources: Mapping[str, str]) -> list[str]
             f"heartbeat_timeout_s is {settings.heartbeat_timeout_s:g} (from "
             f"{sources['heartbeat_timeout_s']}); it must be at least twice heartbeat_interval_s, which is "
             f"{settings.heartbeat_interval_s:g} (from {sources['heartbeat_interval_s']})"
+        )
+    if settings.group_session_timeout_s < 2 * settings.group_heartbeat_interval_s:
+        problems.append(
+            f"group_session_timeout_s is {settings.group_session_timeout_s:g} (from "
+            f"{sources['group_session_timeout_s']}); it must be at least twice group_heartbeat_interval_s, "
+            f"which is {settings.group_heartbeat_interval_s:g} "
+            f"(from {sources['group_heartbeat_interval_s']})"
         )
     if settings.restart_delay_max_s < settings.restart_delay_min_s:
         problems.append(

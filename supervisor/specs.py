@@ -14,6 +14,8 @@ from supervisor.rundirectory import INNER_PREFIX, RunDirectory
 from supervisor.settings import Settings
 
 OFFSETS_TOPIC = "__consumer_offsets"
+OFFSETS_SEGMENT_BYTES = 2 << 20
+"""The coordinator's log is compacted by whole segments, so they are small."""
 
 
 def tcp_endpoint(host: str, port: int) -> str:
@@ -78,6 +80,10 @@ class SpecWriter:
             directory=str(self.data / partition_directory_name(OFFSETS_TOPIC, 0)),
             topic=OFFSETS_TOPIC,
             topic_id=self.offsets_topic_id,
+            config={"segment.bytes": OFFSETS_SEGMENT_BYTES},
+            group_session_timeout_s=self.settings.group_session_timeout_s,
+            group_heartbeat_interval_s=self.settings.group_heartbeat_interval_s,
+            offsets_retention_minutes=self.settings.offsets_retention_minutes,
         )
 
     def _partition(self, order: SpawnOrder) -> ChildSpec:

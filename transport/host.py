@@ -182,9 +182,11 @@ class Host:
     def _check_memory(self) -> None:
         """End in order before the system's limit makes allocations fail in the middle of anything."""
         bytes_max = self._options.memory_bytes_max
-        if bytes_max and (held_bytes := allocated_memory_bytes()) > bytes_max:
+        if bytes_max and (used_bytes := allocated_memory_bytes()) > bytes_max:
             raise ActorFailedError(
-                UnknownServerError(f"the process has allocated {held_bytes} bytes of memory, more than {bytes_max}")
+                UnknownServerError(
+                    f"the process has allocated {used_bytes} bytes of memory, more than {bytes_max}"
+                )
             )
 
     def _report_dropped(self, now_s: float) -> None:

@@ -24,6 +24,8 @@ FRAME_OVERHEAD_BYTES = 128
 """What libzmq needs for a payload frame beside its bytes."""
 PEER_BYTES_MAX = 64 << 20
 PROCESS_BYTES_MAX = 256 << 20
+SMALL_FIRST = 8
+"""A further reply fits where so many of its size would: who hoards leaves room for small ones."""
 UNMARKED_PEERS_MAX = 4_096
 """Beyond so many peers with a few uncounted bytes each, all of these are taken for sent."""
 
@@ -43,7 +45,8 @@ class Outbox:
     """Sends replies, and says first whether one more may be sent.
 
     The fuller the process, the less each peer may hold: ``process_bytes_max`` less what all hold. So one
-    that hoards leaves room for the others, however many hoard.
+    that hoards leaves room for the others, however many hoard. Large replies are refused before small ones,
+    so that a router's share, which one client may fill, still takes what those get who read at the end.
     """
 
     def __init__(self, process_bytes_max: int = PROCESS_BYTES_MAX) -> None:
@@ -95,7 +98,7 @@ class Outbox:
         unsent = self._peers.get(peer)
         if unsent is None:
             return size_bytes <= free_bytes
-        return unsent.held_bytes + size_bytes <= min(peer_bytes_max, free_bytes)
+        return unsent.held_bytes + SMALL_FIRST * size_bytes <= min(peer_bytes_max, free_bytes)
 
     def _release(self, peer: Peer) -> None:
         unsent = self._peers.get(peer)

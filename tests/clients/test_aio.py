@@ -10,6 +10,7 @@ import pytest
 from odradek import TopicPartition
 from odradek.aio import Admin, Consumer, Producer
 from odradek.protocol.errors import PolicyViolation
+from odradek.protocol.messages import GroupHeartbeat
 from tests.clients.fake_broker import FakeBroker
 
 WAIT_S = 10.0
@@ -187,6 +188,40 @@ def test_a_callback_that_raises_is_heard_of(broker: FakeBroker) -> None:
             assert consumer.assignment() == {EVENTS}
 
     asyncio.run(main())
+
+
+def test_a_handler_that_blocks_the_loop_loses_its_partitions_late_and_with_a_warning(
+    broker: FakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost: list[TopicPartition] = []
+
+    async def main() -> None:
+        async with Producer(broker.endpoint) as producer:
+            await (await producer.send_many("events", [b"v"] * 3))
+        async with Consumer(
+            broker.endpoint,
+            group="g",
+            topics=["events"],
+            poll_interval_ms_max=300,
+            on_lost=lost.extend,
+        ) as consumer:
+            offsets = []
+            async for record in consumer:
+                offsets.append(record.offset)
+                if len(offsets) == 1:
+                    beats = len(broker.seen(GroupHeartbeat))
+                    broker.wait_for(lambda: len(broker.seen(GroupHeartbeat)) >= beats + 3)
+                    assert broker.groups["g"].members
+                if len(offsets) == 2:
+                    broker.wait_for(lambda: not broker.groups["g"].members)
+                if len(offsets) == 4:
+                    break
+            # What was polled ahead is not this member's any more: it is read again.
+            assert offsets[:3] == [0, 1, 0]
+
+    asyncio.run(asyncio.wait_for(main(), 3 * WAIT_S))
+    assert lost == [EVENTS]
+    assert caplog.text.count("max.poll.interval.ms") == 1
 
 
 def test_admin(broker: FakeBroker) -> None:

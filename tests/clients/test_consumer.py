@@ -565,7 +565,9 @@ def test_a_commit_in_on_revoked_is_in_time(broker: FakeBroker) -> None:
     for number in range(4):
         fill(broker, "wide", numbered(3), number)
     committed: list[dict[TopicPartition, int]] = []
-    first: Consumer = fast(broker, enable_auto_commit=False, on_revoked=lambda _: committed.append(first.commit()))
+    first: Consumer = fast(
+        broker, enable_auto_commit=False, on_revoked=lambda _: committed.append(first.commit())
+    )
     take(first, 12)
     second = fast(broker)
     settle([first, second], [2, 2])
@@ -774,3 +776,17 @@ def test_lag_is_known_for_each_partition(broker: FakeBroker) -> None:
         assert consumer.lag(TopicPartition("wide", 2)) == 0
         with pytest.raises(ValueError, match="not assigned"):
             consumer.lag(EVENTS)
+
+
+def test_a_busy_handler_keeps_its_partitions(broker: FakeBroker) -> None:
+    fill(broker, "events", numbered(3))
+    offsets = []
+    with Consumer(broker.endpoint, group="g", topics=["events"]) as consumer:
+        for record in consumer:
+            offsets.append(record.offset)
+            beats = len(broker.seen(m.GroupHeartbeat))
+            broker.wait_for(lambda beats=beats: len(broker.seen(m.GroupHeartbeat)) >= beats + 3)  # type: ignore[misc]
+            assert len(broker.groups["g"].members) == 1
+            if len(offsets) == 3:
+                break
+    assert offsets == [0, 1, 2]

@@ -36,15 +36,6 @@ PROCESSES = int(os.environ.get("ODRADEK_STORM_PROCESSES", "8"))
 STORM_S = float(os.environ.get("ODRADEK_STORM_SECONDS", "8"))
 PARTITIONS = 8
 SESSION_MS = 2_500
-SHORT_SESSIONS = f"""
-import actors.coordinator as coordinator
-fields = coordinator.CoordinatorOptions.__dataclass_fields__
-names = [name for name, field in fields.items() if name != "new_id"]
-defaults = dict(zip(names, coordinator.CoordinatorOptions.__init__.__defaults__, strict=True))
-defaults.update(session_timeout_ms={SESSION_MS}, heartbeat_interval_ms=300)
-coordinator.CoordinatorOptions.__init__.__defaults__ = tuple(defaults.values())
-"""
-"""What every Python process of the broker runs first: with sessions of 45 s a storm would take minutes."""
 TROUBLE_INTERVAL_S = (0.1, 0.5)
 STOPPED_S = (0.2, 2 * SESSION_MS / 1000)
 RECORDS_PER_ROUND = 20
@@ -53,10 +44,9 @@ CATCH_UP_S_MAX = 60.0
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(SHORT_SESSIONS)
-    with BrokerProcess(environment={"PYTHONPATH": str(tmp_path / "site")}) as process:
+def broker() -> Iterator[BrokerProcess]:
+    """With sessions of 45 s, the default, a storm would take minutes."""
+    with BrokerProcess(group_session_timeout_s=SESSION_MS / 1000, group_heartbeat_interval_s=0.3) as process:
         yield process
 
 

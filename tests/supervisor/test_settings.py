@@ -66,7 +66,7 @@ def test_a_config_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
         ({"log_level": "loud"}, {}, "", "one of debug, info, warning, error"),
         ({"host": "localhost"}, {}, "", "it must be an IP address, such as 127.0.0.1"),
         ({"data": ""}, {}, "", "data is '' (from flag --data); it must be a path"),
-        ({"router_memory_bytes_max": "12 parsecs"}, {}, "", "a whole number of bytes from 67108864"),
+        ({"router_memory_bytes_max": "12 parsecs"}, {}, "", "a whole number of bytes from 134217728"),
         ({}, {}, "prot = 1", "there is no setting 'prot' (from file odradek.toml); did you mean port?"),
         ({}, {}, "[broker]\nport = 1", "there is no setting 'broker'"),
         ({}, {}, "port = ", "the settings file odradek.toml is not TOML"),

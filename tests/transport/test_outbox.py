@@ -13,7 +13,7 @@ from transport.outbox import FRAME_OVERHEAD_BYTES, MARK_BYTES_MIN, UNCOUNTED_BYT
 from transport.sockets import Context, Socket, inner_listener, new_context
 
 WAIT_MS = 10_000
-PAYLOAD_BYTES = 1 << 20
+PAYLOAD_BYTES = 256 << 10
 PEER_BYTES_MAX = 8 << 20
 PROCESS_BYTES_MAX = 16 << 20
 
@@ -88,7 +88,7 @@ def test_a_peer_that_does_not_read_gets_no_more_and_one_that_reads_gets_all(
 ) -> None:
     client, peer = server.peer()
     count = server.fill(peer, bytes(payload_bytes))
-    assert PEER_BYTES_MAX - 2 * PAYLOAD_BYTES < server.outbox.held_bytes <= PEER_BYTES_MAX + MARK_BYTES_MIN
+    assert PEER_BYTES_MAX // 2 < server.outbox.held_bytes <= PEER_BYTES_MAX + MARK_BYTES_MIN
     assert server.send(peer, bytes(UNCOUNTED_BYTES_MAX - FRAME_OVERHEAD_BYTES)), "small ones are not refused"
     for _ in range(count):
         assert client.recv_multipart() == [b"header", bytes(payload_bytes), b""]
@@ -114,6 +114,13 @@ def test_those_that_hoard_leave_room_for_the_others(server: Server) -> None:
     assert server.send(peer, bytes(PAYLOAD_BYTES))
     assert len(client.recv_multipart()) == 3
     assert server.outbox.held_bytes <= PROCESS_BYTES_MAX
+
+
+def test_small_replies_fit_where_large_ones_do_no_more(server: Server) -> None:
+    _, peer = server.peer()
+    server.fill(peer, bytes(PAYLOAD_BYTES))
+    assert not server.send(peer, bytes(PAYLOAD_BYTES))
+    assert server.send(peer, bytes(PAYLOAD_BYTES // 8))
 
 
 def test_one_reply_may_be_larger_than_a_peers_share_and_none_larger_than_all(server: Server) -> None:
