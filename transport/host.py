@@ -6,6 +6,7 @@ Beats to the supervisor are sent from this loop, so that an actor that hangs fal
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -271,7 +272,7 @@ class Host:
                 self._perform(actor.receive(synced, now))
             self.beat()
         self._perform(actor.stop(read_clock()))
-        self._report_dropped(read_clock().monotonic_s)
+        self._report_dropped(math.inf)
         if self._failed is not None:
             raise ActorFailedError(self._failed)
 

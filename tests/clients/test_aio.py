@@ -210,7 +210,7 @@ def test_a_handler_that_blocks_the_loop_loses_its_partitions_late_and_with_a_war
                 offsets.append(record.offset)
                 if len(offsets) == 1:
                     beats = len(broker.seen(GroupHeartbeat))
-                    broker.wait_for(lambda: len(broker.seen(GroupHeartbeat)) >= beats + 3)
+                    broker.wait_for(lambda beats=beats: len(broker.seen(GroupHeartbeat)) >= beats + 3)  # type: ignore[misc]
                     assert broker.groups["g"].members
                 if len(offsets) == 2:
                     broker.wait_for(lambda: not broker.groups["g"].members)
