@@ -40,8 +40,9 @@ from odradek.protocol.messages import (
     api_name,
     failure,
 )
-from partitions.log import Log, SyncTicket
+from partitions.log import Log
 from partitions.settings import LogSettings
+from partitions.tickets import SyncTicket
 
 UNSYNCED_BYTES_MAX = 256 << 20
 """Accepted but not yet durable; beyond it a producer is told to slow down."""

@@ -64,7 +64,7 @@ def test_real_files_survive_reopening_and_space_is_given_back(tmp_path: Path) ->
     batches = [make_batch(payload=bytes([n]) * 500) for n in range(40)]
     for batch in batches:
         append_synced(log, batch)
-    assert (directory / f"{log._segments[-1].base_offset:020d}.log").stat().st_size == 4096
+    assert (directory / f"{log._state.segments[-1].base_offset:020d}.log").stat().st_size == 4096
     log.close()
     again = Log.open(directory, settings, files=OsFiles(), wall_ms=1, topic_id=TOPIC_ID)
     assert again.leader_epoch == 1

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from odradek.protocol.batch import iterate_headers
-from partitions.log import SyncTicket
+from partitions.tickets import SyncTicket
 from tests.partitions.harness import append, open_log, read_all, signed, sync
 from tests.support.batches import idempotent, make_batch
 from tests.support.simdisk import SimDisk
@@ -74,7 +74,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(keep=st.sampled_from(["none", "all", "subset"]), seed=st.integers(0, 999), again=st.booleans())
     def power_cut(self, keep: str, seed: int, again: bool) -> None:
-        durable, written = self.log.durable_offset, self.log._written_offset
+        durable, written = self.log.durable_offset, self.log._writer.written_offset
         self.disk = self.disk.crash(seed, keep=keep)
         self.reopened()
         assert durable <= self.log.end_offset <= written
@@ -97,7 +97,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule()
     def killed(self) -> None:
-        written = self.log._written_offset
+        written = self.log._writer.written_offset
         self.disk.release()
         self.reopened()
         assert self.log.end_offset == written
