@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actors.actor import Envelope, Message, Moment, Synced
+from actors.actor import Envelope, Message, Moment, Synced, Worked
 from actors.effects import Effect, Fail, Reply, Sender, Sync
 from actors.effects import Log as LogLine
+from actors.maintenance import Maintenance
 from actors.messages import Configure
 from actors.parking import Parked, Parking
 from odradek.protocol.batch import Buffer, check_batch, iterate_headers
@@ -60,7 +61,10 @@ class Unanswered:
 class PartitionActor:
     """Decides about one partition. ``log`` is the only thing it keeps that outlives it."""
 
-    def __init__(self, topic: str, partition: int, log: Log) -> None:
+    def __init__(
+        self, topic: str, partition: int, log: Log, maintenance_interval_s: float | None = None
+    ) -> None:
+        """Without a ``maintenance_interval_s`` nothing is ever deleted unasked."""
         self._topic = topic
         self._partition = partition
         self._log = log
@@ -72,6 +76,9 @@ class PartitionActor:
         self._appended_bytes = self._syncing_bytes = self._durable_bytes = 0
         self._parking = Parking()
         self._failed = False
+        self._maintenance = None
+        if maintenance_interval_s is not None:
+            self._maintenance = Maintenance(log, maintenance_interval_s)
 
     # -- Actor -----------------------------------------------------------------------------------------
 
@@ -79,6 +86,8 @@ class PartitionActor:
         """Produce and fetch, list offsets and delete records; anything else is refused."""
         if isinstance(message, Synced):
             return self._synced(message)
+        if isinstance(message, Worked) and self._maintenance is not None:
+            return self._maintenance.worked(message)
         if not isinstance(message, Envelope):
             raise TypeError(f"a partition asks nobody, so nobody answers it: {message!r}")
         try:
@@ -89,6 +98,8 @@ class PartitionActor:
     def settle(self, now: Moment) -> Sequence[Effect]:
         """Write what was appended, start the next sync, release the fetches whose time is over."""
         effects = [*self._write(), *self._expire(now)]
+        if self._maintenance is not None:
+            effects += self._maintenance.settle(now)
         if self._ticket is not None:
             return effects
         if self._log.failure is not None:
@@ -98,8 +109,11 @@ class PartitionActor:
         return effects
 
     def deadline(self) -> float | None:
-        """When the next parked fetch must be answered."""
-        return self._parking.deadline()
+        """When the next parked fetch must be answered, or the log wants maintenance."""
+        deadlines = [self._parking.deadline()]
+        if self._maintenance is not None:
+            deadlines.append(self._maintenance.deadline())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def stop(self, now: Moment) -> Sequence[Effect]:
         """Make durable and answer what was accepted; send the waiting readers elsewhere."""
@@ -372,7 +386,8 @@ class PartitionActor:
                 f"{self._topic}-{self._partition} has offsets {log.start_offset} to {log.durable_offset}; "
                 f"records before {before} cannot be deleted"
             )
-        return DeleteRecordsReply(log_start_offset=log.advance_start(before))
+        later = self._maintenance is not None
+        return DeleteRecordsReply(log_start_offset=log.advance_start(before, unlink_later=later))
 
 
 def wants_no_reply(request: Produce) -> bool:

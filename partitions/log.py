@@ -21,7 +21,7 @@ from odradek.protocol.batch import BatchHeader, Buffer
 from odradek.protocol.errors import KafkaStorageError, OffsetOutOfRange
 from partitions import epochs as epoch_file
 from partitions.checkpoint import VERSION, Checkpoint, DamageEntry, save_checkpoint, save_start_offset
-from partitions.deleting import delete_segments_below_start
+from partitions.deleting import Unlinking, rename_segments_below_start
 from partitions.epochs import LeaderEpochs
 from partitions.errors import LogFailed, StorageFull
 from partitions.files import SPACE_ERRORS, Files, OpenFiles, replace_file
@@ -29,6 +29,8 @@ from partitions.opening import check_metadata, lock_directory, new_recovery, own
 from partitions.producers import Producers
 from partitions.reading import Reader
 from partitions.recovery import Recovered, RecoveryReport, remove_leftovers
+from partitions.retention import Kept, SegmentFacts, decide_retention, is_expired
+from partitions.segment import Segment
 from partitions.settings import LogSettings
 from partitions.state import LogState, first_of
 from partitions.tickets import SyncTicket
@@ -77,6 +79,7 @@ class Log:
         self._reader = Reader(self._state)
         self._times = Times(self._state, self._reader)
         self._ticket: SyncTicket | None = None
+        self._renamed: list[Path] = []
         self._closed = False
 
     # -- opening
@@ -117,6 +120,7 @@ class Log:
         self._epochs.assign(self._leader_epoch, self._state.end_offset)
         self._save_epochs()
         self._delete_segments_below_start()
+        self._unlink_renamed()
         save_checkpoint(self._files, self._directory, self._checkpoint())
 
     # -- what it is
@@ -153,6 +157,10 @@ class Log:
     def damages(self) -> tuple[tuple[int, int], ...]:
         """(first, last) offsets of each quarantined range, as far as known."""
         return tuple((damage.first, damage.last) for damage in self._state.damages)
+
+    @property
+    def settings(self) -> LogSettings:
+        return self._state.settings
 
     @property
     def failure(self) -> str | None:
@@ -330,10 +338,11 @@ class Log:
 
     # -- deleting
 
-    def advance_start(self, offset: int) -> int:
+    def advance_start(self, offset: int, *, unlink_later: bool = False) -> int:
         """Forgets the records below ``offset``, durably; returns the new start offset, never a lower one.
 
-        Whole segments below it are deleted. Raises OffsetOutOfRange above the durable end, LogFailed, or
+        Whole segments below it are deleted: their files are renamed, and unlinked at once or by the job
+        that ``take_unlinking`` returns. Raises OffsetOutOfRange above the durable end, LogFailed, or
         StorageFull / KafkaStorageError where it could not be stored.
         """
         if self._state.failure is not None:
@@ -350,6 +359,8 @@ class Log:
             self._state.start_offset = offset
             self._epochs.drop_below(offset)
             self._delete_segments_below_start()
+            if not unlink_later:
+                self._unlink_renamed()
         except OSError as error:
             kind = StorageFull if error.errno in SPACE_ERRORS else KafkaStorageError
             raise kind(
@@ -359,9 +370,57 @@ class Log:
         return self._state.start_offset
 
     def _delete_segments_below_start(self) -> None:
-        busy = {*self._writer.unsynced, *(self._ticket.segments if self._ticket is not None else ())}
-        if delete_segments_below_start(self._state, busy):
+        renamed = rename_segments_below_start(self._state, self._busy())
+        if renamed:
             self._reader.forget_positions()
+            self._renamed += renamed
+
+    def _busy(self) -> set[Segment]:
+        """The segments with bytes that are not known to be durable."""
+        return {*self._writer.unsynced, *(self._ticket.segments if self._ticket is not None else ())}
+
+    def _unlink_renamed(self) -> None:
+        for path in self._renamed:
+            self._files.unlink(path)
+        self._renamed.clear()
+
+    def take_unlinking(self) -> Unlinking | None:
+        """The job that unlinks what was renamed since the last call; None where that is nothing.
+
+        It may run on any thread, and late: a log that is opened before has done it itself.
+        """
+        if not self._renamed:
+            return None
+        paths, self._renamed = self._renamed, []
+        return Unlinking(self._files, paths)
+
+    def retention(self, wall_ms: int | None) -> Kept:
+        """What retention would keep now; ``wall_ms`` is the time of day, None where nobody knows it.
+
+        Changes nothing: ``advance_start`` does.
+        """
+        state, busy = self._state, self._busy()
+        closed = [
+            SegmentFacts(segment.next_offset, segment.size, segment.latest_ms)
+            for segment in state.segments[:-1]
+            if segment not in busy
+        ]
+        active_bytes = state.segments[-1].size
+        return decide_retention(state.start_offset, closed, active_bytes, state.settings, wall_ms)
+
+    def roll_expired(self, wall_ms: int) -> bool:
+        """Begins a new segment where retention waits for the active one; whether it did.
+
+        The next sync covers it. Nothing may be staged. Raises KafkaStorageError where the file cannot be
+        made; then nothing has changed.
+        """
+        active = self._state.segments[-1]
+        if self._writer.staging or active.size == 0 or active.next_offset > self._state.durable_offset:
+            return False
+        if not is_expired(active.latest_ms, self._state.settings, wall_ms):
+            return False
+        self._writer.roll()
+        return True
 
     def _save_epochs(self) -> None:
         path = self._directory / epoch_file.FILE_NAME

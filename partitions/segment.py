@@ -218,6 +218,11 @@ class Segment:
             return 0, self.base_offset
         return position, header.base_offset
 
+    @property
+    def latest_ms(self) -> int:
+        """The largest timestamp; when the segment was begun where its records bear none."""
+        return self.max_timestamp.timestamp if self.max_timestamp.timestamp >= 0 else self.created_ms
+
     def entry(self) -> SegmentEntry:
         """The segment for the checkpoint, as it is now."""
         return SegmentEntry(

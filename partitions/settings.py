@@ -80,6 +80,33 @@ TOPIC_SETTINGS: dict[str, TopicSetting] = {
             1,
         ),
         TopicSetting(
+            "retention.ms",
+            "int",
+            7 * DAY_MS,
+            "milliseconds",
+            "Records are kept for at least this long, counted from their timestamps; then the segments whose "
+            "records are all older are deleted. -1 keeps them for ever.",
+            -1,
+        ),
+        TopicSetting(
+            "retention.bytes",
+            "int",
+            -1,
+            "bytes",
+            "The oldest segments of a partition are deleted while the rest has this size or more; -1 sets no "
+            "limit.",
+            -1,
+        ),
+        TopicSetting(
+            "file.delete.delay.ms",
+            "int",
+            60_000,
+            "milliseconds",
+            "The files of deleted segments are renamed at once and give their space back after this time.",
+            0,
+            DAY_MS,
+        ),
+        TopicSetting(
             "index.interval.bytes",
             "int",
             4096,
@@ -128,13 +155,16 @@ def check_config(config: Mapping[str, object]) -> dict[str, SettingValue]:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """What a log is told; the first five are the topic's, the rest are limits of this implementation."""
+    """What a log is told: the topic's settings, then limits of this implementation."""
 
     segment_bytes: int = GIB
     segment_ms: int = 7 * DAY_MS
     index_interval_bytes: int = 4096
     max_message_bytes: int = MIB + 12
     preallocate: bool = True
+    retention_ms: int = 7 * DAY_MS
+    retention_bytes: int = -1
+    file_delete_delay_ms: int = 60_000
     checkpoint_bytes: int = 64 * MIB
     """After a crash, about this much of the log is read again at most."""
     open_files_max: int = 16
@@ -152,4 +182,7 @@ class LogSettings:
             index_interval_bytes=int(values["index.interval.bytes"]),
             max_message_bytes=int(values["max.message.bytes"]),
             preallocate=bool(values["preallocate"]),
+            retention_ms=int(values["retention.ms"]),
+            retention_bytes=int(values["retention.bytes"]),
+            file_delete_delay_ms=int(values["file.delete.delay.ms"]),
         )

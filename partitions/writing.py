@@ -13,7 +13,7 @@ from odradek.protocol.batch import (
     Buffer,
     placed_prefix,
 )
-from odradek.protocol.errors import MessageTooLarge
+from odradek.protocol.errors import KafkaStorageError, MessageTooLarge
 from partitions.errors import LogFailed, StorageFull
 from partitions.files import SPACE_ERRORS, write_all
 from partitions.producers import Producers
@@ -112,6 +112,25 @@ class Writer:
         group = _Group(segment, segment.size, [])
         self._groups.append(group)
         return group
+
+    def roll(self) -> None:
+        """Closes the active segment, which has batches, all written, and begins a new one.
+
+        Raises KafkaStorageError where its file cannot be made; then nothing has changed.
+        """
+        state = self._state
+        if state.failure is not None:
+            raise LogFailed(state.failure)
+        full, fresh = state.segments[-1], state.new_segment(state.end_offset)
+        try:
+            fresh.open_writer()
+        except OSError as error:
+            kind = StorageFull if error.errno in SPACE_ERRORS else KafkaStorageError
+            raise kind(f"{fresh.path} cannot be made: {error}") from error
+        full.seal()
+        self.note_unsynced(full)
+        state.segments.append(fresh)
+        self.new_names = state.checkpoint_due = True
 
     def write(self) -> None:
         """Hands all staged batches to the kernel, in one call where they go to one segment.

@@ -334,6 +334,15 @@ _ALL = (
         1 << 40,
     ),
     Setting(
+        "retention_check_interval_s",
+        "seconds",
+        300.0,
+        "How often each partition looks for segments that its topic's retention lets go.",
+        "seconds",
+        0.05,
+        DAY_S,
+    ),
+    Setting(
         "log_level",
         "choice",
         "info",
@@ -373,6 +382,7 @@ class Settings:
     restart_window_s: float
     boot_failures_max: int
     router_memory_bytes_max: int
+    retention_check_interval_s: float
     log_level: str
     log_json: bool
 

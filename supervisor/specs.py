@@ -100,4 +100,5 @@ class SpecWriter:
             topic_id=topic.topic_id,
             partition=order.partition,
             config=dict(topic.config),
+            retention_check_interval_s=self.settings.retention_check_interval_s,
         )
