@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from actors.actor import Envelope, Message, Moment, Synced, Worked
 from actors.effects import Effect, Fail, Reply, Sender, Sync
 from actors.effects import Log as LogLine
+from actors.flush import Flush
 from actors.maintenance import Maintenance
 from actors.messages import Configure
 from actors.parking import Parked, Parking
-from odradek.protocol.batch import Buffer, check_batch, iterate_headers
+from odradek.protocol.batch import COMPRESSIONS, BatchHeader, Buffer, check_batch, iterate_headers
 from odradek.protocol.errors import (
     InvalidRequest,
     KafkaStorageError,
@@ -74,6 +75,7 @@ class PartitionActor:
         self._ticket: SyncTicket | None = None
         # Bytes since this start: appended; covered by the sync under way; durable.
         self._appended_bytes = self._syncing_bytes = self._durable_bytes = 0
+        self._flush = Flush(log)
         self._parking = Parking()
         self._failed = False
         self._maintenance = None
@@ -104,13 +106,15 @@ class PartitionActor:
             return effects
         if self._log.failure is not None:
             return effects + self._fail_stop(self._log.failure)
-        if (ticket := self._begin_sync()) is not None:
+        if self._flush.is_due(now) and (ticket := self._begin_sync()) is not None:
             effects.append(Sync(ticket))
         return effects
 
     def deadline(self) -> float | None:
         """When the next parked fetch must be answered, or the log wants maintenance."""
         deadlines = [self._parking.deadline()]
+        if self._ticket is None:
+            deadlines.append(self._flush.deadline())
         if self._maintenance is not None:
             deadlines.append(self._maintenance.deadline())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
@@ -189,8 +193,12 @@ class PartitionActor:
                 f"{self._undurable_bytes} bytes of {self._topic}-{self._partition} wait for the disk already"
             )
         header = check_batch(batch)
+        codec = self._log.settings.codec
+        if codec is not None and codec != COMPRESSIONS[header.compression]:
+            batch, header = _recompressed(batch, codec)
         appended = self._log.append(batch, header, now.wall_ms)
         self._appended_bytes += len(batch)
+        self._flush.appended(header.record_count, now)
         if wants_no_reply(request):
             return ()
         reply = ProduceReply(
@@ -200,6 +208,8 @@ class PartitionActor:
             timestamp=appended.timestamp,
             count=header.record_count,
         )
+        if self._log.settings.log_append_time:
+            reply.log_append_time = appended.timestamp
         waiting = Unanswered(appended.last_offset, len(batch), Reply(envelope.sender, reply))
         self._undurable_bytes += waiting.size_bytes
         self._unwritten.append((request.acks in ("all", -1), waiting))
@@ -215,7 +225,7 @@ class PartitionActor:
             return [Reply(waiting.reply.to, failure(error)) for _, waiting in unwritten]
         effects: list[Effect] = []
         for until_durable, waiting in unwritten:
-            if until_durable and waiting.last_offset >= self._log.durable_offset:
+            if until_durable and not self._flush.is_late and waiting.last_offset >= self._log.durable_offset:
                 self._undurable.append(waiting)
             else:
                 self._undurable_bytes -= waiting.size_bytes
@@ -224,6 +234,7 @@ class PartitionActor:
 
     def _begin_sync(self) -> SyncTicket | None:
         self._ticket = self._log.sync_begin()
+        self._flush.begun()
         self._syncing_bytes = self._appended_bytes
         return self._ticket
 
@@ -388,6 +399,15 @@ class PartitionActor:
             )
         later = self._maintenance is not None
         return DeleteRecordsReply(log_start_offset=log.advance_start(before, unlink_later=later))
+
+
+def _recompressed(batch: Buffer, codec: str) -> tuple[bytes, BatchHeader]:
+    """The batch in the topic's codec, and its header."""
+    # Only topics that ask for it pay for the codec.
+    from odradek.protocol.records import recompress  # noqa: PLC0415
+
+    changed = recompress(batch, codec)
+    return changed, check_batch(changed)
 
 
 def wants_no_reply(request: Produce) -> bool:

@@ -9,8 +9,10 @@ from odradek.protocol.batch import (
     LENGTH_END,
     NO_PRODUCER_ID,
     PLACED_BYTES,
+    TIMESTAMP_TYPE_MASK,
     BatchHeader,
     Buffer,
+    append_stamped,
     placed_prefix,
 )
 from odradek.protocol.errors import KafkaStorageError, MessageTooLarge
@@ -84,12 +86,15 @@ class Writer:
             earlier = self._producers.check(header)
             if earlier is not None:
                 return Appended(earlier.base_offset, earlier.last_offset, earlier.timestamp, duplicate=True)
+        stamp = b""
+        if settings.log_append_time or header.attributes & TIMESTAMP_TYPE_MASK:
+            header, stamp = append_stamped(batch, header, wall_ms if settings.log_append_time else None)
         base_offset = self._state.end_offset
         last_offset = base_offset + header.last_offset_delta
         group = self._group_for(size, last_offset, wall_ms)
         group.segment.stage(header, base_offset, wall_ms, settings.index_interval_bytes)
         prefix = placed_prefix(header, base_offset, self._leader_epoch)
-        group.buffers += (prefix, memoryview(batch)[PLACED_BYTES:])
+        group.buffers += (prefix + stamp, memoryview(batch)[PLACED_BYTES + len(stamp) :])
         if idempotent:
             self._producers.record(header, base_offset, wall_ms)
         self._state.end_offset = last_offset + 1

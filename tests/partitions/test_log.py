@@ -372,7 +372,7 @@ def test_settings_have_kafkas_names_and_explain_themselves() -> None:
         ({"segment.ms": "soon"}, "segment.ms is 'soon'"),
         ({"segment.ms": True}, "segment.ms is True"),
         ({"preallocate": 1}, "preallocate is 1; it must be true or false"),
-        ({"retention": 1}, "no topic setting 'retention'; known settings: file.delete.delay.ms"),
+        ({"retention": 1}, "no topic setting 'retention'; known settings: compression.type"),
     ):
         with pytest.raises(InvalidConfig, match=words):
             check_config(config)
