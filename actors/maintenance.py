@@ -54,7 +54,7 @@ class Maintenance:
         elif now.monotonic_s >= self._pass_due_s and self._log.failure is None:
             self._pass_due_s = now.monotonic_s + self._interval_s
             effects += self._pass(now)
-        self.take_unlinking(now)
+        self._take_unlinking(now)
         return effects + self._next_job(now)
 
     def worked(self, worked: Worked) -> list[Effect]:
@@ -65,12 +65,16 @@ class Maintenance:
             return []
         return [LogLine("maintenance failed", {"error": str(worked.error)})]
 
-    def take_unlinking(self, now: Moment) -> None:
+    def _take_unlinking(self, now: Moment) -> None:
         """What was renamed gives its space back after the topic's delay."""
         unlinking = self._log.take_unlinking()
         if unlinking is not None:
             due_s = now.monotonic_s + self._log.settings.file_delete_delay_ms / 1000
             self._waiting.append((due_s, unlinking))
+
+    def hurry(self, now: Moment) -> None:
+        """Space is short: no job waits for its time any longer."""
+        self._waiting = deque((min(due_s, now.monotonic_s), job) for due_s, job in self._waiting)
 
     def _next_job(self, now: Moment) -> list[Effect]:
         if self._working is not None or not self._waiting or self._waiting[0][0] > now.monotonic_s:

@@ -18,6 +18,7 @@ from actors.flush import Flush
 from actors.maintenance import Maintenance
 from actors.messages import Configure
 from actors.parking import Parked, Parking
+from actors.pressure import DiskPressure
 from odradek.protocol.batch import COMPRESSIONS, BatchHeader, Buffer, check_batch, iterate_headers
 from odradek.protocol.errors import (
     InvalidRequest,
@@ -63,9 +64,17 @@ class PartitionActor:
     """Decides about one partition. ``log`` is the only thing it keeps that outlives it."""
 
     def __init__(
-        self, topic: str, partition: int, log: Log, maintenance_interval_s: float | None = None
+        self,
+        topic: str,
+        partition: int,
+        log: Log,
+        maintenance_interval_s: float | None = None,
+        free_bytes_min: int = 0,
     ) -> None:
-        """Without a ``maintenance_interval_s`` nothing is ever deleted unasked."""
+        """Without a ``maintenance_interval_s`` nothing is ever deleted unasked.
+
+        With less than ``free_bytes_min`` left on the disk, records are refused.
+        """
         self._topic = topic
         self._partition = partition
         self._log = log
@@ -76,6 +85,7 @@ class PartitionActor:
         # Bytes since this start: appended; covered by the sync under way; durable.
         self._appended_bytes = self._syncing_bytes = self._durable_bytes = 0
         self._flush = Flush(log)
+        self._pressure = DiskPressure(log, free_bytes_min)
         self._parking = Parking()
         self._failed = False
         self._maintenance = None
@@ -100,7 +110,10 @@ class PartitionActor:
     def settle(self, now: Moment) -> Sequence[Effect]:
         """Write what was appended, start the next sync, release the fetches whose time is over."""
         effects = [*self._write(), *self._expire(now)]
+        effects += self._pressure.report()
         if self._maintenance is not None:
+            if self._pressure.is_high:
+                self._maintenance.hurry(now)
             effects += self._maintenance.settle(now)
         if self._ticket is not None:
             return effects
@@ -192,6 +205,7 @@ class PartitionActor:
             raise ThrottlingQuotaExceeded(
                 f"{self._undurable_bytes} bytes of {self._topic}-{self._partition} wait for the disk already"
             )
+        self._pressure.check(len(batch), now)
         header = check_batch(batch)
         codec = self._log.settings.codec
         if codec is not None and codec != COMPRESSIONS[header.compression]:

@@ -167,6 +167,13 @@ class Log:
         """Why the log takes no more writes; None while it does."""
         return self._state.failure
 
+    def free_bytes(self) -> int:
+        """What the file system of this log has left, in bytes. Raises KafkaStorageError."""
+        try:
+            return self._files.free_bytes(self._directory)
+        except OSError as error:
+            raise KafkaStorageError(f"{self._directory}: the free space is unknown: {error}") from error
+
     def reconfigure(self, settings: LogSettings) -> None:
         """Takes effect with the next append."""
         self._state.settings = settings

@@ -343,6 +343,16 @@ _ALL = (
         DAY_S,
     ),
     Setting(
+        "disk_free_bytes_min",
+        "bytes",
+        64 << 20,
+        "With less than this left on the data directory's file system, records are refused with a retriable "
+        "error; reading, committed offsets and the catalogue of topics go on. 0 sets no limit.",
+        "bytes",
+        0,
+        1 << 50,
+    ),
+    Setting(
         "log_level",
         "choice",
         "info",
@@ -383,6 +393,7 @@ class Settings:
     boot_failures_max: int
     router_memory_bytes_max: int
     retention_check_interval_s: float
+    disk_free_bytes_min: int
     log_level: str
     log_json: bool
 

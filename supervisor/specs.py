@@ -101,4 +101,5 @@ class SpecWriter:
             partition=order.partition,
             config=dict(topic.config),
             retention_check_interval_s=self.settings.retention_check_interval_s,
+            disk_free_bytes_min=self.settings.disk_free_bytes_min,
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.actor import Moment, Synced, Worked
+from actors.actor import Envelope, Moment, Synced, Worked
 from actors.effects import Effect, Job, Log, Sync, Work
 from actors.maintenance import CLOCK_HOLD_S
 from actors.partition import PartitionActor
@@ -31,10 +31,10 @@ WALL_MS = 1_700_000_000_000
 class Rig:
     """A partition that is maintained, its disk and two clocks that can be told to disagree."""
 
-    def __init__(self, settings: LogSettings = SETTINGS) -> None:
+    def __init__(self, settings: LogSettings = SETTINGS, free_bytes_min: int = 0) -> None:
         self.disk = SimDisk()
         self.log = PartitionLog.open(DIRECTORY, settings, files=self.disk, wall_ms=WALL_MS, topic_id="id")
-        self.actor = PartitionActor("events", 0, self.log, INTERVAL_S)
+        self.actor = PartitionActor("events", 0, self.log, INTERVAL_S, free_bytes_min)
         self.now = Moment(1_000.0, WALL_MS)
         self.logged: list[tuple[str, dict[str, object]]] = []
         self.jobs: list[Job] = []
@@ -66,8 +66,7 @@ class Rig:
 
     def fill(self, batches: int = 12) -> None:
         for _ in range(batches):
-            batch = make_batch(payload=b"x" * 240, timestamp=self.now.wall_ms)
-            self.turn(ask(Produce(topic="events", partition=0, format="batch"), batch))
+            self.turn(stamped_produce(self))
 
     def pass_time(self, seconds: float, *, jump_ms: int = 0) -> None:
         self.now = Moment(self.now.monotonic_s + seconds, self.now.wall_ms + int(seconds * 1000) + jump_ms)
@@ -83,6 +82,12 @@ class Rig:
 
     def names(self, suffix: str) -> list[str]:
         return [name for name in self.disk.names[DIRECTORY] if name.endswith(suffix)]
+
+
+def stamped_produce(rig: Rig, size_bytes: int = 240) -> Envelope:
+    """A batch of now."""
+    batch = make_batch(payload=b"x" * size_bytes, timestamp=rig.now.wall_ms)
+    return ask(Produce(topic="events", partition=0, format="batch"), batch)
 
 
 def test_without_an_interval_nothing_is_ever_due() -> None:
