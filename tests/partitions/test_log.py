@@ -212,6 +212,34 @@ def test_idle_partitions_take_no_disk_and_few_descriptors() -> None:
     assert len(disk.descriptors) <= 3 + SMALL.open_files_max
 
 
+def test_opening_a_log_of_many_segments_reads_no_more_than_one_of_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reads(batches: int) -> int:
+        disk, count = SimDisk(), 0
+        log = open_log(disk)
+        for _ in range(batches):
+            append_synced(log, make_batch(payload=b"x" * 400))
+        segments = log.segment_count
+        log.close()
+        read = disk.pread
+
+        def counted(descriptor: int, size: int, position: int) -> bytes:
+            nonlocal count
+            count += 1
+            return read(descriptor, size, position)
+
+        monkeypatch.setattr(disk, "pread", counted)
+        log = open_log(disk)
+        found = count
+        assert log.segment_count == segments > batches // 5
+        assert len(read_all(log).batches) == batches
+        assert log.offset_for_timestamp(0) is not None
+        return found
+
+    assert reads(12) == reads(300)
+
+
 def test_timestamps() -> None:
     log = open_log(SimDisk())
     assert log.offset_for_timestamp(0) is None
