@@ -24,13 +24,17 @@ OFFSET_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class WrongEntry:
-    """Entry ``number`` (from 0) of the index file ``name`` is wrong. It tells of ``offset``."""
+    """Entry ``number`` (from 0) of the index file ``name`` is wrong. It tells of ``offset``.
+
+    ``excess``: what stands there is less than an entry, at the end of the file.
+    """
 
     name: str
     number: int
     position: int
     offset: int
     why: str
+    excess: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,4 +135,6 @@ class IndexCheck:
         if content.excess_bytes:
             count = len(content.entries)
             why_excess = f"{content.excess_bytes} bytes are left behind the last whole entry"
-            yield WrongEntry(content.path.name, count, count * size, self._base_offset, why_excess)
+            yield WrongEntry(
+                content.path.name, count, count * size, self._base_offset, why_excess, excess=True
+            )

@@ -95,25 +95,29 @@ class _Look:
         self, files: ReadOnlyFiles, place: PartitionPlace, around: Surroundings, gaps_allowed: bool
     ) -> None:
         self._files = files
+        self._place = place
         self._directory = place.directory
         self._around = around
         self._gaps_allowed = gaps_allowed
         self._expected: int | None = None
         self._epoch_wrong = False
+        self._ended = False
         self._verdict = Verdict(place.name, str(place.directory), segments=len(around.bases))
         self._verdict.durable_offset = around.durable.offset if around.durable is not None else None
 
     def run(self) -> Verdict:
         self._check_small_files()
         for base in self._around.bases:
-            self._check_segment(base)
+            if not self._ended:
+                self._check_segment(base)
         self._check_ends()
         self._check_names()
         return self._verdict
 
     def undisturbed(self) -> bool:
-        """Whether the files are still those that the walk began with."""
-        return tuple(sorted(self._files.list_directory(self._directory))) == self._around.names
+        """Whether the log still is the one that the walk began with: nothing rolled, deleted or replaced."""
+        now = look_around(self._files, self._place)
+        return (now.names, now.known_start) == (self._around.names, self._around.known_start)
 
     # -- segments
 
@@ -151,6 +155,8 @@ class _Look:
             if isinstance(found, BrokenPlace):
                 self._broken(segment, found)
                 check.pass_over(found)
+                if self._ended:
+                    break
                 continue
             self._batch(segment, found)
             check.see(found.position, found.header)
@@ -182,18 +188,18 @@ class _Look:
         self._expected = header.next_offset
 
     def _broken(self, segment: SegmentFile, found: BrokenPlace) -> None:
-        """Below the durable end it is damage; behind it nobody was promised anything."""
+        """Below the durable end it is damage; behind it nobody was promised anything: there the log ends."""
         durable = self._around.durable
-        behind = durable is not None and found.first >= durable.offset
-        is_last = segment.base_offset == self._around.bases[-1]
-        if found.last is None and is_last and (behind or durable is None):
+        is_torn_end = found.last is None and segment.base_offset == self._around.bases[-1]
+        if is_torn_end if durable is None else found.first >= durable.offset:
+            self._ended = True
             self._note(
                 "tail",
                 segment.path.name,
-                f"{found.end_position - found.position} bytes behind the last sound batch are no batch "
+                f"the bytes from {found.position} on are behind the durable end and begin with no batch "
                 f"({found.why}): a write that was never acknowledged, or one that is under way",
                 position=found.position,
-                end_position=found.end_position,
+                end_position=segment.file_size,
                 first=found.first,
             )
             return
@@ -263,15 +269,16 @@ class _Look:
     # -- indexes
 
     def _report_entries(self, segment: SegmentFile, wrong: list[WrongEntry]) -> None:
-        """Behind the durable end an entry may have been written before its batch."""
+        """Behind the durable end an entry may have come before its batch, or be half written."""
         durable = self._around.durable
         active = segment.base_offset == self._around.bases[-1]
+        known = min(durable.offset, self._expected or 0) if durable is not None else 0
         for number, entry in enumerate(wrong):
-            if number == WRONG_ENTRIES_SHOWN:
-                self._damage("index", entry.name, f"{len(wrong) - number} more wrong index entries")
-                return
-            new = active and (durable is None or entry.offset >= min(durable.offset, self._expected or 0))
+            new = (active or self._ended) and (entry.offset >= known or entry.excess)
             report = self._note if new else self._damage
+            if number == WRONG_ENTRIES_SHOWN:
+                report("index", entry.name, f"{len(wrong) - number} more wrong index entries")
+                return
             report(
                 "index",
                 entry.name,

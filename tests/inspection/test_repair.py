@@ -106,6 +106,18 @@ def test_a_kept_end_keeps_its_last_zeros(command: Command, partition: Path) -> N
     assert (partition / done["aside"][0]).read_bytes() == torn
 
 
+def test_batches_behind_a_hole_that_nobody_was_told_of_are_kept(command: Command, partition: Path) -> None:
+    path = segments(partition)[-1]
+    sound, later = path.read_bytes(), batch_of(93)
+    hole_and_later = bytes(40) + (93).to_bytes(8, "big") + later[8:]
+    path.write_bytes(sound + hole_and_later)
+    ran = command("verify", partition, "--repair", "--json")
+    assert ran.code == 0, ran.out
+    assert path.read_bytes() == sound
+    [name] = ran.documents[0]["aside"]
+    assert (partition / name).read_bytes() == hole_and_later
+
+
 @pytest.mark.parametrize("name", ["odradek-checkpoint", "leader-epoch-checkpoint", "log-start-offset"])
 def test_a_small_file_that_cannot_be_read_is_set_aside(command: Command, partition: Path, name: str) -> None:
     (partition / name).write_bytes(b"\xff nonsense")

@@ -164,6 +164,22 @@ def test_a_torn_end_that_was_never_acknowledged_is_only_noted(command: Command, 
     assert (found["kind"], found["position"], found["first"]) == ("tail", size, 90)
 
 
+def test_a_hole_behind_the_durable_end_ends_the_log_and_is_no_damage(
+    command: Command, partition: Path
+) -> None:
+    """A power cut may leave later batches and not the first; none of them was acknowledged."""
+    path = segments(partition)[-1]
+    size = path.stat().st_size
+    lost, later = batch_of(90), batch_of(93)
+    placed = (93).to_bytes(8, "big") + later[8:]
+    path.write_bytes(path.read_bytes() + bytes(len(lost)) + placed)
+    [verdict] = command("verify", partition, "--json").documents
+    assert verdict["sound"]
+    assert verdict["end_offset"] == 90
+    [found] = verdict["findings"]
+    assert (found["kind"], found["position"]) == ("tail", size)
+
+
 def test_gaps_are_damage_unless_the_topic_is_compacted(command: Command, partition: Path) -> None:
     path = segments(partition)[0]
     _, second, third, *_ = command("dump", path, "--json").documents
