@@ -137,19 +137,25 @@ def _verify(options: argparse.Namespace) -> int:
 def _repair(options: argparse.Namespace) -> int:
     from inspection import output
     from inspection.places import DataPlace
-    from inspection.repair import broker_stopped, repair
+    from inspection.repair import CannotRepair, broker_stopped, repair
+    from odradek.protocol.errors import OdradekError
 
     place, partitions = _partitions(options)
     data_directory = place.directory if isinstance(place, DataPlace) else place.directory.parent
     sound = True
     with broker_stopped(data_directory):
         for partition in partitions:
-            done = repair(
-                partition,
-                time.time_ns() // 1_000_000,
-                topic_id=options.topic_id,
-                compacted=options.compacted,
-            )
+            try:
+                done = repair(
+                    partition,
+                    time.time_ns() // 1_000_000,
+                    topic_id=options.topic_id,
+                    compacted=options.compacted,
+                )
+            except (CannotRepair, OdradekError) as error:
+                _complain(str(error), DAMAGED)
+                sound = False
+                continue
             output.write_repair(done, as_json=options.json)
             sound = sound and done.verdict.sound
     return SOUND if sound else DAMAGED

@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,6 +71,12 @@ def repair(
     ``topic_id`` stands in for a partition.metadata that cannot be read. Raises CannotRepair, OSError, or
     KafkaStorageError where the log cannot be opened; then what was found stays as it is.
     """
+    owner = place.directory.stat().st_uid
+    if owner != os.geteuid():
+        raise CannotRepair(
+            f"{place.directory} belongs to user {owner} and this is user {os.geteuid()}: what a repair "
+            "writes could not be opened by the broker. Run it as the owner. Nothing was changed"
+        )
     with _locked(place.directory / LOG_LOCK_NAME, f"another process has {place.directory} open"):
         return _Repairing(place, wall_ms, topic_id, compacted).run()
 

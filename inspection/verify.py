@@ -7,6 +7,7 @@ them, or the writer is just at it), a missing index (a cache), a file that is no
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from partitions.recovery import METADATA_NAME
 from partitions.segment import INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX
 
 Severity = Literal["damage", "note"]
-Kind = Literal["batch", "offsets", "segment", "index", "epoch", "file", "tail"]
+Kind = Literal["batch", "offsets", "segment", "index", "epoch", "file", "identity", "tail"]
 LOOKS_MAX = 3
 """A running broker may replace files under the walk; what was found then is looked at again."""
 WRONG_ENTRIES_SHOWN = 20
@@ -129,6 +130,10 @@ class _Look:
                 self._check_batches(segment)
         except FileNotFoundError:
             return  # deleted since the names were read: `undisturbed` sees it
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self._damage("segment", path.name, f"the disk cannot read it: {error.strerror}", first=base)
 
     def _check_base(self, base: int, path: Path) -> None:
         """The segment has to begin where the one before it ended."""
@@ -373,6 +378,13 @@ class _Look:
                 self._note("file", name, "belongs to a log in another directory; it counts for nothing here")
             elif state == "missing" and name in {checkpoint_file.FILE_NAME, METADATA_NAME}:
                 self._note("file", name, "is missing")
+        known, found = self._place.known, self._around.topic_id
+        if known is not None and known.topic_id is not None and found not in {None, known.topic_id}:
+            self._damage(
+                "identity",
+                METADATA_NAME,
+                f"says topic id {found}, the catalogue says {known.topic_id}: the broker refuses this log",
+            )
         epochs = self._around.epochs
         if epochs is not None and any(
             after[0] <= before[0] or after[1] <= before[1] for before, after in pairwise(epochs.entries)

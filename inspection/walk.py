@@ -65,16 +65,18 @@ class SegmentFile:
         """From ``position`` on, where ``expected_offset`` should stand, up to the last byte that is used."""
         window = Window(self._files, self._descriptor, self.file_size)
         expected = self.base_offset if expected_offset is None else expected_offset
+        used_end = -1  # not looked for yet
         while position < self.file_size:
             header = valid_batch(window, position)
             if header is not None and _in_order(window, position, header, expected):
                 yield FoundBatch(position, header, expected)
                 position, expected = position + header.size_bytes, header.next_offset
                 continue
-            used = used_bytes(self._files, self._descriptor, position, self.file_size)
-            if used == 0:
+            if used_end < 0:
+                used_end = position + used_bytes(self._files, self._descriptor, position, self.file_size)
+            if position >= used_end:
                 return
-            broken = _broken(window, position, expected, position + used)
+            broken = _broken(window, position, expected, used_end)
             yield broken
             if broken.last is None:
                 return

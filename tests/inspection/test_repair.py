@@ -191,3 +191,59 @@ def test_nothing_that_was_there_is_gone(command: Command, partition: Path) -> No
     after = b"".join(contents(partition).values())
     for name, content in before.items():
         assert all(content[at : at + 16] in after for at in range(0, len(content) - 16, 16)), name
+
+
+@pytest.mark.parametrize("number", [0, 1, -1])
+def test_a_lost_segment_is_quarantined_and_the_rest_served(
+    command: Command, partition: Path, number: int
+) -> None:
+    bases = [*(int(path.stem) for path in segments(partition)), 90]
+    at = number % (len(bases) - 1)
+    segments(partition)[at].unlink()
+    ran = command("verify", partition, "--repair", "--json")
+    assert ran.code == 1
+    damage = [item for item in ran.documents[0]["verdict"]["findings"] if item["severity"] == "damage"]
+    assert [(item["first"], item["last"], item["quarantined"]) for item in damage] == [
+        (bases[at], bases[at + 1] - 1, True)
+    ]
+    log = open_log(partition)
+    assert (log.start_offset, log.end_offset) == (0, 90)
+    with pytest.raises(CorruptMessage):
+        log.read(bases[at], 1000)
+    for first in bases[:-1]:
+        assert first == bases[at] or log.read(first, 1)
+    log.close()
+
+
+def test_a_lost_durable_end_is_quarantined(command: Command, partition: Path) -> None:
+    path = segments(partition)[-1]
+    batch = command("dump", path, "--json").documents[0]
+    path.write_bytes(path.read_bytes()[: batch["size"] + 20])
+    ran = command("verify", partition, "--repair", "--json")
+    assert ran.code == 1
+    log = open_log(partition)
+    assert log.end_offset == 90
+    assert log.damages == ((batch["last_offset"] + 1, 89),)
+    log.close()
+
+
+def test_one_partition_that_cannot_be_repaired_keeps_none_from_it(command: Command, partition: Path) -> None:
+    other = open_log(partition.parent / "another-0")
+    other.close()
+    (partition.parent / "another-0" / "partition.metadata").write_bytes(b"nonsense")
+    flip(segments(partition)[0].with_suffix(".index"), 2)
+    ran = command("verify", partition.parent, "--repair")
+    assert ran.code == 1
+    assert "another-0" in ran.err
+    assert "built the indexes" in ran.out
+    assert command("verify", partition).code == 0
+
+
+def test_only_the_owner_may_repair(
+    command: Command, partition: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = partition.stat().st_uid
+    monkeypatch.setattr("os.geteuid", lambda: owner + 1)
+    ran = command("verify", partition, "--repair")
+    assert ran.code == 1
+    assert "Run it as the owner" in ran.err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 import struct
@@ -144,6 +146,27 @@ def test_epochs_that_contradict_the_batches(command: Command, partition: Path) -
     (partition / "leader-epoch-checkpoint").write_text("0\n2\n0 0\n5 30\n")
     [found] = findings(command, partition)
     assert (found["kind"], found["first"]) == ("epoch", 30)
+
+
+def test_a_log_of_another_topic(command: Command, partition: Path) -> None:
+    write_catalog(partition, {})
+    (partition / "partition.metadata").write_text("version: 0\ntopic_id: another\n")
+    assert [item["kind"] for item in findings(command, partition)] == ["identity"]
+
+
+def test_a_disk_that_cannot_read_is_damage(
+    command: Command, partition: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = segments(partition)[1]
+    pread, number = ReadOnlyFiles.pread, second.stat().st_ino
+
+    def fail(files: ReadOnlyFiles, descriptor: int, size: int, position: int) -> bytes:
+        if os.fstat(descriptor).st_ino == number:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(files, descriptor, size, position)
+
+    monkeypatch.setattr(ReadOnlyFiles, "pread", fail)
+    assert ("segment", second.name) in {(item["kind"], item["file"]) for item in findings(command, partition)}
 
 
 def test_foreign_files_are_noted_and_left(command: Command, partition: Path) -> None:
