@@ -84,7 +84,7 @@ def verify(files: ReadOnlyFiles, place: PartitionPlace, *, compacted: bool = Fal
     for _ in range(LOOKS_MAX):
         look = _Look(files, place, look_around(files, place), gaps_allowed)
         verdict = look.run()
-        if verdict.sound or look.undisturbed():
+        if not look.vanished and (verdict.sound or look.undisturbed()):
             break
     return verdict
 
@@ -103,6 +103,7 @@ class _Look:
         self._expected: int | None = None
         self._epoch_wrong = False
         self._ended = False
+        self.vanished = False
         self._verdict = Verdict(place.name, str(place.directory), segments=len(around.bases))
         self._verdict.durable_offset = around.durable.offset if around.durable is not None else None
 
@@ -129,7 +130,7 @@ class _Look:
                 self._check_base(base, path)
                 self._check_batches(segment)
         except FileNotFoundError:
-            return  # deleted since the names were read: `undisturbed` sees it
+            self.vanished = True  # deleted since the names were read
         except OSError as error:
             if error.errno != errno.EIO:
                 raise

@@ -184,7 +184,7 @@ def test_nothing_that_was_there_is_gone(command: Command, partition: Path) -> No
     flip(middle, 90)
     flip(last, 80)
     last.write_bytes(last.read_bytes() + batch_of(90) + b"\7rest")
-    (partition / "00000000000000000003.log.deleted").write_bytes(b"deleted once")
+    (partition / "00000000000000000003.log.deleted").write_bytes(b"deleted once, and not unlinked yet")
     (partition / "odradek-checkpoint").write_bytes(b"damaged")
     before = {path.name: path.read_bytes() for path in [*segments(partition), *partition.glob("*.deleted")]}
     command("verify", partition, "--repair")

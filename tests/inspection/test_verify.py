@@ -118,6 +118,54 @@ def test_a_wrong_index_entry(command: Command, partition: Path, suffix: str, ent
     assert {(item["kind"], item["file"], item["position"]) for item in found} == {("index", path.name, size)}
 
 
+def test_an_index_entry_with_another_offset(command: Command, partition: Path) -> None:
+    path = segments(partition)[0].with_suffix(".index")
+    offset, position = struct.unpack_from(">ii", path.read_bytes())
+    path.write_bytes(struct.pack(">ii", offset - 1, position) + path.read_bytes()[8:])
+    [found] = findings(command, partition)
+    assert (found["kind"], found["position"], found["first"]) == ("index", 0, offset - 1)
+
+
+def test_a_wrong_base_offset_costs_only_its_batch(command: Command, partition: Path) -> None:
+    """The base offset is outside the checksum: what follows has to tell that it is wrong."""
+    path = segments(partition)[1]
+    batch = command("dump", path, "--json").documents[1]
+    flip(path, batch["position"] + 5)  # 65,536 more or less
+    [found] = findings(command, partition)
+    assert (found["kind"], found["first"], found["last"]) == (
+        "batch",
+        batch["base_offset"],
+        batch["last_offset"],
+    )
+
+
+@pytest.mark.parametrize("before_names", [True, False])
+def test_segments_that_are_deleted_under_the_walk_are_no_damage(tmp_path: Path, before_names: bool) -> None:
+    place = PartitionPlace(tmp_path / "events-0")
+    log = open_log(place.directory)
+    fill(log)
+    files, third = ReadOnlyFiles(), segments(place.directory)[2]
+
+    class Deleting(ReadOnlyFiles):
+        """Retention runs after the start offset was read, just before or after the names are."""
+
+        deleted = False
+
+        def list_directory(self, path: Path) -> list[str]:
+            names = super().list_directory(path)
+            if self.deleted:
+                return names
+            self.deleted = True
+            log.advance_start(int(third.stem))
+            return super().list_directory(path) if before_names else names
+
+    verdict = verify(Deleting(), place)
+    assert [item for item in verdict.findings if item.severity == "damage"] == []
+    assert verdict.start_offset == int(third.stem)
+    log.close()
+    assert verify(files, place).sound
+
+
 @pytest.mark.parametrize("suffix", [".index", ".timeindex"])
 def test_a_torn_index(command: Command, partition: Path, suffix: str) -> None:
     path = segments(partition)[0].with_suffix(suffix)
