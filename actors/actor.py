@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from actors.effects import Effect, Sender, SyncTicket
+from actors.effects import Effect, Job, Sender, SyncTicket
 from odradek.protocol.batch import Buffer
 from odradek.protocol.errors import OdradekError
 from odradek.protocol.messages import Reply, Request
@@ -72,7 +72,15 @@ class Synced:
     error: OSError | None = None
 
 
-Message = Envelope | Answer | Undeliverable | Lost | Synced
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """The job of a ``Work`` came to its end. ``error`` is what the operating system said, where it failed."""
+
+    job: Job
+    error: OSError | None = None
+
+
+Message = Envelope | Answer | Undeliverable | Lost | Synced | Worked
 
 
 class Actor(Protocol):

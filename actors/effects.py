@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -30,6 +30,13 @@ class SyncTicket(Protocol):
         """fdatasync; raises OSError."""
 
 
+class Job(Protocol):
+    """Long work on files, a slice at a time; may run on any thread and be given up between two slices."""
+
+    def run(self) -> Iterator[int]:
+        """Does a slice at each step and yields the bytes it moved; raises OSError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """Answer a request; the reply goes back the way the request came, in its encoding, with its id."""
@@ -54,6 +61,13 @@ class Sync:
     """Run the ticket away from the loop; it comes back as ``Synced``."""
 
     ticket: SyncTicket
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Run the job away from the loop, without hurry; it comes back as ``Worked``."""
+
+    job: Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +103,4 @@ class Fail:
     error: OdradekError
 
 
-Effect = Reply | Forward | Sync | Link | Unlink | Log | Fail
+Effect = Reply | Forward | Sync | Work | Link | Unlink | Log | Fail

@@ -119,8 +119,9 @@ class BatchWaiter:
         if not isinstance(reply, ProduceReply) or not isinstance(reply.offset, int):
             raise TypeError(f"a partition answered a produce with {reply!r}")
         partition, base_offset = self.destination.partition, reply.offset
+        stamped = reply.log_append_time if isinstance(reply.log_append_time, int) else None
         effects = (
-            receipt.written(partition, base_offset + index, record.timestamp)
+            receipt.written(partition, base_offset + index, record.timestamp if stamped is None else stamped)
             for index, (record, receipt) in enumerate(self.gathered)
         )
         return [effect for effect in effects if effect is not None]

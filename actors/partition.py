@@ -11,12 +11,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actors.actor import Envelope, Message, Moment, Synced
+from actors.actor import Envelope, Message, Moment, Synced, Worked
 from actors.effects import Effect, Fail, Reply, Sender, Sync
 from actors.effects import Log as LogLine
+from actors.flush import Flush
+from actors.maintenance import Maintenance
 from actors.messages import Configure
 from actors.parking import Parked, Parking
-from odradek.protocol.batch import Buffer, check_batch, iterate_headers
+from actors.pressure import DiskPressure
+from odradek.protocol.batch import COMPRESSIONS, BatchHeader, Buffer, check_batch, iterate_headers
 from odradek.protocol.errors import (
     InvalidRequest,
     KafkaStorageError,
@@ -40,8 +43,9 @@ from odradek.protocol.messages import (
     api_name,
     failure,
 )
-from partitions.log import Log, SyncTicket
+from partitions.log import Log
 from partitions.settings import LogSettings
+from partitions.tickets import SyncTicket
 
 UNSYNCED_BYTES_MAX = 256 << 20
 """Accepted but not yet durable; beyond it a producer is told to slow down."""
@@ -59,7 +63,18 @@ class Unanswered:
 class PartitionActor:
     """Decides about one partition. ``log`` is the only thing it keeps that outlives it."""
 
-    def __init__(self, topic: str, partition: int, log: Log) -> None:
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        log: Log,
+        maintenance_interval_s: float | None = None,
+        free_bytes_min: int = 0,
+    ) -> None:
+        """Without a ``maintenance_interval_s`` nothing is ever deleted unasked.
+
+        With less than ``free_bytes_min`` left on the disk, records are refused.
+        """
         self._topic = topic
         self._partition = partition
         self._log = log
@@ -69,8 +84,13 @@ class PartitionActor:
         self._ticket: SyncTicket | None = None
         # Bytes since this start: appended; covered by the sync under way; durable.
         self._appended_bytes = self._syncing_bytes = self._durable_bytes = 0
+        self._flush = Flush(log)
+        self._pressure = DiskPressure(log, free_bytes_min)
         self._parking = Parking()
         self._failed = False
+        self._maintenance = None
+        if maintenance_interval_s is not None:
+            self._maintenance = Maintenance(log, maintenance_interval_s)
 
     # -- Actor -----------------------------------------------------------------------------------------
 
@@ -78,6 +98,8 @@ class PartitionActor:
         """Produce and fetch, list offsets and delete records; anything else is refused."""
         if isinstance(message, Synced):
             return self._synced(message)
+        if isinstance(message, Worked) and self._maintenance is not None:
+            return self._maintenance.worked(message)
         if not isinstance(message, Envelope):
             raise TypeError(f"a partition asks nobody, so nobody answers it: {message!r}")
         try:
@@ -88,17 +110,27 @@ class PartitionActor:
     def settle(self, now: Moment) -> Sequence[Effect]:
         """Write what was appended, start the next sync, release the fetches whose time is over."""
         effects = [*self._write(), *self._expire(now)]
+        effects += self._pressure.report()
+        if self._maintenance is not None:
+            if self._pressure.is_high:
+                self._maintenance.hurry(now)
+            effects += self._maintenance.settle(now)
         if self._ticket is not None:
             return effects
         if self._log.failure is not None:
             return effects + self._fail_stop(self._log.failure)
-        if (ticket := self._begin_sync()) is not None:
+        if self._flush.is_due(now) and (ticket := self._begin_sync()) is not None:
             effects.append(Sync(ticket))
         return effects
 
     def deadline(self) -> float | None:
-        """When the next parked fetch must be answered."""
-        return self._parking.deadline()
+        """When the next parked fetch must be answered, or the log wants maintenance."""
+        deadlines = [self._parking.deadline()]
+        if self._ticket is None:
+            deadlines.append(self._flush.deadline())
+        if self._maintenance is not None:
+            deadlines.append(self._maintenance.deadline())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def stop(self, now: Moment) -> Sequence[Effect]:
         """Make durable and answer what was accepted; send the waiting readers elsewhere."""
@@ -173,9 +205,14 @@ class PartitionActor:
             raise ThrottlingQuotaExceeded(
                 f"{self._undurable_bytes} bytes of {self._topic}-{self._partition} wait for the disk already"
             )
+        self._pressure.check(len(batch), now)
         header = check_batch(batch)
+        codec = self._log.settings.codec
+        if codec is not None and codec != COMPRESSIONS[header.compression]:
+            batch, header = _recompressed(batch, codec)
         appended = self._log.append(batch, header, now.wall_ms)
         self._appended_bytes += len(batch)
+        self._flush.appended(header.record_count, now)
         if wants_no_reply(request):
             return ()
         reply = ProduceReply(
@@ -185,6 +222,8 @@ class PartitionActor:
             timestamp=appended.timestamp,
             count=header.record_count,
         )
+        if self._log.settings.log_append_time:
+            reply.log_append_time = appended.timestamp
         waiting = Unanswered(appended.last_offset, len(batch), Reply(envelope.sender, reply))
         self._undurable_bytes += waiting.size_bytes
         self._unwritten.append((request.acks in ("all", -1), waiting))
@@ -200,7 +239,7 @@ class PartitionActor:
             return [Reply(waiting.reply.to, failure(error)) for _, waiting in unwritten]
         effects: list[Effect] = []
         for until_durable, waiting in unwritten:
-            if until_durable and waiting.last_offset >= self._log.durable_offset:
+            if until_durable and not self._flush.is_late and waiting.last_offset >= self._log.durable_offset:
                 self._undurable.append(waiting)
             else:
                 self._undurable_bytes -= waiting.size_bytes
@@ -209,6 +248,7 @@ class PartitionActor:
 
     def _begin_sync(self) -> SyncTicket | None:
         self._ticket = self._log.sync_begin()
+        self._flush.begun()
         self._syncing_bytes = self._appended_bytes
         return self._ticket
 
@@ -371,7 +411,17 @@ class PartitionActor:
                 f"{self._topic}-{self._partition} has offsets {log.start_offset} to {log.durable_offset}; "
                 f"records before {before} cannot be deleted"
             )
-        return DeleteRecordsReply(log_start_offset=log.advance_start(before))
+        later = self._maintenance is not None
+        return DeleteRecordsReply(log_start_offset=log.advance_start(before, unlink_later=later))
+
+
+def _recompressed(batch: Buffer, codec: str) -> tuple[bytes, BatchHeader]:
+    """The batch in the topic's codec, and its header."""
+    # Only topics that ask for it pay for the codec.
+    from odradek.protocol.records import recompress  # noqa: PLC0415
+
+    changed = recompress(batch, codec)
+    return changed, check_batch(changed)
 
 
 def wants_no_reply(request: Produce) -> bool:

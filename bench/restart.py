@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from bench.broker import Broker
@@ -49,7 +50,7 @@ def _full_batch() -> bytes:
     builder = new_builder(BATCH_BYTES_MAX)
     source = values()
     count = 0
-    while builder.append(count, 1_700_000_000_000, None, source[count % len(source)], []) is not None:
+    while builder.append(count, int(time.time() * 1000), None, source[count % len(source)], []) is not None:
         count += 1
     return bytes(builder.build())
 

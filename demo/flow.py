@@ -229,7 +229,8 @@ def create_topic(admin: Admin, partitions: int) -> str:
         raise DemoError(
             f"the broker has {TOPICS_TRIED_MAX} topics of former runs; `odradek topic delete` deletes them"
         )
-    admin.create_topic(name, partitions)
+    # The flights are of 2013: by the default of retention.ms they would all be too old to keep.
+    admin.create_topic(name, partitions, {"retention.ms": -1})
     return name
 
 

@@ -59,6 +59,9 @@ class Files(Protocol):
 
     def size(self, path: Path) -> int: ...
 
+    def free_bytes(self, path: Path) -> int:
+        """What an ordinary user may still write to the file system of ``path``."""
+
     def lock(self, path: Path) -> int:
         """Takes the exclusive lock of the file at ``path``; BlockingIOError when another has it."""
 
@@ -115,6 +118,10 @@ class OsFiles:
 
     def size(self, path: Path) -> int:
         return path.stat().st_size
+
+    def free_bytes(self, path: Path) -> int:
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
 
     def lock(self, path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)

@@ -170,7 +170,10 @@ class Recovery:
         for base in sorted(known):
             segment = self._make_segment(base)
             segment.adopt(entries[base])
-            segment.load_indexes(segment.next_offset)
+            if base == active.base_offset:
+                segment.load_indexes(segment.next_offset)
+            else:
+                segment.load_indexes_later()
             self._segments.append(segment)
         self._damages = [
             Damage(entry.first, entry.last, entry.segment, entry.position, entry.end_position)

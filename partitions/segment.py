@@ -59,7 +59,9 @@ class Segment:
 
     __slots__ = (
         "_files",
+        "_indexed",
         "_open_files",
+        "_unloaded",
         "allocated",
         "allocation",
         "base_offset",
@@ -68,7 +70,6 @@ class Segment:
         "durable_max",
         "durable_size",
         "index",
-        "indexed",
         "max_timestamp",
         "next_offset",
         "path",
@@ -85,8 +86,7 @@ class Segment:
         self.path = stem.with_suffix(LOG_SUFFIX)
         self.index = IndexFile(stem.with_suffix(INDEX_SUFFIX), OFFSET_ENTRY, files, open_files)
         self.time_index = IndexFile(stem.with_suffix(TIME_INDEX_SUFFIX), TIME_ENTRY, files, open_files)
-        self.indexed = True
-        """False where the index files are missing or were caught lying; the next look-up builds them."""
+        self._indexed, self._unloaded = True, False
         self.size = self.durable_size = self.allocated = self.unindexed_bytes = 0
         self.allocation = ALLOCATE_BYTES_MIN
         self.next_offset = base_offset
@@ -195,6 +195,24 @@ class Segment:
 
     # -- positions
 
+    @property
+    def indexed(self) -> bool:
+        """False where the index files are missing or were caught lying; the next look-up builds them.
+
+        Asking is the first look at the files that ``load_indexes_later`` has put off.
+        """
+        if self._unloaded:
+            self.load_indexes(self.next_offset)
+        return self._indexed
+
+    @indexed.setter
+    def indexed(self, indexed: bool) -> None:
+        self._indexed, self._unloaded = indexed, False
+
+    def load_indexes_later(self) -> None:
+        """A closed segment may never be read again: opening a log of many must not look at each."""
+        self._unloaded = True
+
     def load_indexes(self, end_offset: int) -> None:
         """Takes over the index files as far as they speak of offsets below ``end_offset``."""
         loaded = self.index.load()
@@ -217,6 +235,11 @@ class Segment:
             self.indexed = False
             return 0, self.base_offset
         return position, header.base_offset
+
+    @property
+    def latest_ms(self) -> int:
+        """The largest timestamp; when the segment was begun where its records bear none."""
+        return self.max_timestamp.timestamp if self.max_timestamp.timestamp >= 0 else self.created_ms
 
     def entry(self) -> SegmentEntry:
         """The segment for the checkpoint, as it is now."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from odradek.protocol.batch import COMPRESSIONS
 from odradek.protocol.errors import InvalidConfig
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -14,6 +15,8 @@ INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
 SettingValue = int | bool | str
+CREATE_TIME, LOG_APPEND_TIME = "CreateTime", "LogAppendTime"
+KEEP_CODEC, UNCOMPRESSED = "producer", "uncompressed"
 TRUTH = {"true": True, "false": False}
 
 
@@ -22,24 +25,34 @@ class TopicSetting:
     """One setting: its bounds are inclusive, ``unit`` is a word for people."""
 
     name: str
-    kind: Literal["int", "bool"]
+    kind: Literal["int", "bool", "choice"]
     default: SettingValue
     unit: str
     doc: str
     minimum: int = 0
     maximum: int = INT64_MAX
+    choices: tuple[str, ...] = ()
 
     def allowed(self) -> str:
         """What a value may be, as the end of a sentence."""
         if self.kind == "bool":
             return "true or false"
+        if self.kind == "choice":
+            return f"one of {', '.join(self.choices)}"
         if self.maximum == INT64_MAX:
             return f"a whole number of {self.unit}, {self.minimum} or more"
         return f"a whole number of {self.unit} from {self.minimum} to {self.maximum}"
 
     def check(self, value: object) -> SettingValue:
         """``value`` in its own type; it may come as a string. Raises InvalidConfig."""
-        parsed = self._parse_bool(value) if self.kind == "bool" else self._parse_int(value)
+        parsed: SettingValue | None
+        match self.kind:
+            case "bool":
+                parsed = self._parse_bool(value)
+            case "int":
+                parsed = self._parse_int(value)
+            case "choice":
+                parsed = value if isinstance(value, str) and value in self.choices else None
         if parsed is None:
             raise InvalidConfig(f"{self.name} is {value!r}; it must be {self.allowed()}")
         return parsed
@@ -78,6 +91,72 @@ TOPIC_SETTINGS: dict[str, TopicSetting] = {
             "milliseconds",
             "A segment whose first batch came longer ago than this is closed by the next append.",
             1,
+        ),
+        TopicSetting(
+            "retention.ms",
+            "int",
+            7 * DAY_MS,
+            "milliseconds",
+            "Records are kept for at least this long, counted from their timestamps; then the segments whose "
+            "records are all older are deleted. -1 keeps them for ever.",
+            -1,
+        ),
+        TopicSetting(
+            "retention.bytes",
+            "int",
+            -1,
+            "bytes",
+            "The oldest segments of a partition are deleted while the rest has this size or more; -1 sets no "
+            "limit.",
+            -1,
+        ),
+        TopicSetting(
+            "file.delete.delay.ms",
+            "int",
+            60_000,
+            "milliseconds",
+            "The files of deleted segments are renamed at once and give their space back after this time.",
+            0,
+            DAY_MS,
+        ),
+        TopicSetting(
+            "message.timestamp.type",
+            "choice",
+            CREATE_TIME,
+            "",
+            "Whose time records bear: CreateTime is what the producer says, LogAppendTime is when the broker "
+            "took the batch, the same for all its records.",
+            choices=(CREATE_TIME, LOG_APPEND_TIME),
+        ),
+        TopicSetting(
+            "compression.type",
+            "choice",
+            KEEP_CODEC,
+            "",
+            "producer keeps every batch as it came. Any other makes the partition compress what came in "
+            "another way anew (uncompressed: open it), which costs it processor time for each record.",
+            choices=(KEEP_CODEC, UNCOMPRESSED, *COMPRESSIONS[1:]),
+        ),
+        TopicSetting(
+            "flush.messages",
+            "int",
+            1,
+            "messages",
+            "Durability for speed. At 1 every record is synced to the disk before its acknowledgement. At "
+            "more, a record is acknowledged once it is written, and synced when so many wait or flush.ms "
+            "has passed: acknowledged records then survive the end of every process, but the last ones are "
+            "lost if the machine loses power. Consumers see synced records only, in either case.",
+            1,
+        ),
+        TopicSetting(
+            "flush.ms",
+            "int",
+            1_000,
+            "milliseconds",
+            "With flush.messages above 1, the longest time that a record waits for its sync; at 1 it "
+            "means nothing.",
+            0,
+            DAY_MS,
         ),
         TopicSetting(
             "index.interval.bytes",
@@ -128,13 +207,22 @@ def check_config(config: Mapping[str, object]) -> dict[str, SettingValue]:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """What a log is told; the first five are the topic's, the rest are limits of this implementation."""
+    """What a log is told: the topic's settings, then limits of this implementation."""
 
     segment_bytes: int = GIB
     segment_ms: int = 7 * DAY_MS
     index_interval_bytes: int = 4096
     max_message_bytes: int = MIB + 12
     preallocate: bool = True
+    retention_ms: int = 7 * DAY_MS
+    retention_bytes: int = -1
+    file_delete_delay_ms: int = 60_000
+    log_append_time: bool = False
+    """Whether the broker stamps records with its own time."""
+    codec: str | None = None
+    """The name of the codec that every batch is kept in; None keeps each in its producer's."""
+    flush_messages: int = 1
+    flush_ms: int = 1_000
     checkpoint_bytes: int = 64 * MIB
     """After a crash, about this much of the log is read again at most."""
     open_files_max: int = 16
@@ -152,4 +240,17 @@ class LogSettings:
             index_interval_bytes=int(values["index.interval.bytes"]),
             max_message_bytes=int(values["max.message.bytes"]),
             preallocate=bool(values["preallocate"]),
+            retention_ms=int(values["retention.ms"]),
+            retention_bytes=int(values["retention.bytes"]),
+            file_delete_delay_ms=int(values["file.delete.delay.ms"]),
+            log_append_time=values["message.timestamp.type"] == LOG_APPEND_TIME,
+            codec=_codec(str(values["compression.type"])),
+            flush_messages=int(values["flush.messages"]),
+            flush_ms=int(values["flush.ms"]),
         )
+
+
+def _codec(compression_type: str) -> str | None:
+    if compression_type == KEEP_CODEC:
+        return None
+    return COMPRESSIONS[0] if compression_type == UNCOMPRESSED else compression_type

@@ -158,7 +158,10 @@ def _ready(spec: ChildSpec, log: Log | None = None) -> ChildReady:
 
 def _build_partition(spec: ChildSpec, _host: Host) -> tuple[Actor, ChildReady]:
     log = _open_log(spec)
-    return PartitionActor(spec.topic, spec.partition, log), _ready(spec, log)
+    actor = PartitionActor(
+        spec.topic, spec.partition, log, spec.retention_check_interval_s, spec.disk_free_bytes_min
+    )
+    return actor, _ready(spec, log)
 
 
 def _build_coordinator(spec: ChildSpec, host: Host) -> tuple[Actor, ChildReady]:

@@ -33,3 +33,5 @@ class ChildSpec:
     group_heartbeat_interval_s: float = 1.0
     offsets_retention_minutes: int = 10_080
     memory_bytes_max: int = 0
+    retention_check_interval_s: float = 300.0
+    disk_free_bytes_min: int = 0

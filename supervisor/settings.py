@@ -334,6 +334,25 @@ _ALL = (
         1 << 40,
     ),
     Setting(
+        "retention_check_interval_s",
+        "seconds",
+        300.0,
+        "How often each partition looks for segments that its topic's retention lets go.",
+        "seconds",
+        0.05,
+        DAY_S,
+    ),
+    Setting(
+        "disk_free_bytes_min",
+        "bytes",
+        64 << 20,
+        "With less than this left on the data directory's file system, records are refused with a retriable "
+        "error; reading, committed offsets and the catalogue of topics go on. 0 sets no limit.",
+        "bytes",
+        0,
+        1 << 50,
+    ),
+    Setting(
         "log_level",
         "choice",
         "info",
@@ -373,6 +392,8 @@ class Settings:
     restart_window_s: float
     boot_failures_max: int
     router_memory_bytes_max: int
+    retention_check_interval_s: float
+    disk_free_bytes_min: int
     log_level: str
     log_json: bool
 

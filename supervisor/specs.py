@@ -100,4 +100,6 @@ class SpecWriter:
             topic_id=topic.topic_id,
             partition=order.partition,
             config=dict(topic.config),
+            retention_check_interval_s=self.settings.retention_check_interval_s,
+            disk_free_bytes_min=self.settings.disk_free_bytes_min,
         )

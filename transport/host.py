@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import zmq
 
 from actors.actor import Actor, Envelope, Lost, Message, Moment, Undeliverable
-from actors.effects import Effect, Fail, Forward, Link, Log, Reply, Sender, Sync, Unlink
+from actors.effects import Effect, Fail, Forward, Link, Log, Reply, Sender, Sync, Unlink, Work
 from actors.messages import SUPERVISOR, TO_CHILD, ChildBeat, ChildFailed, ChildReady, Stop
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import Encoding, RequestDecoder, encode, is_reply, public_decoder
@@ -40,6 +40,7 @@ from transport.sockets import (
     public_listener,
 )
 from transport.syncer import Syncer
+from transport.worker import Worker
 
 INBOX_MESSAGES_MAX = 512
 INBOX_BYTES_MAX = 32 << 20
@@ -103,6 +104,7 @@ class Host:
         self._listening: dict[str, Socket] = {}
         self._links: Links | None = None
         self._syncer: Syncer | None = None
+        self._worker: Worker | None = None
         self._poller = zmq.Poller()
         self._poller.register(self._control, zmq.POLLIN)
         self._undelivered: deque[Message] = deque()
@@ -144,6 +146,8 @@ class Host:
 
     def close(self) -> None:
         """Close every socket; what was sent has LINGER_MS to leave."""
+        if self._worker is not None:
+            self._worker.close()
         if self._syncer is not None:
             self._syncer.close()
         if self._links is not None:
@@ -220,6 +224,9 @@ class Host:
         if self._syncer is not None and source == self._syncer.wakeup_fd:
             for synced in self._syncer.take():
                 self._perform(actor.receive(synced, now))
+        elif self._worker is not None and source == self._worker.wakeup_fd:
+            for worked in self._worker.take():
+                self._perform(actor.receive(worked, now))
         elif self._links is not None and source is self._links.socket:
             for answer in self._links.answers(INBOX_MESSAGES_MAX):
                 self._perform(actor.receive(answer, now))
@@ -289,6 +296,8 @@ class Host:
                     synced = self._start_syncer().run(effect.ticket)
                     if synced is not None:
                         self._undelivered.append(synced)
+                case Work():
+                    self._start_worker().run(effect.job)
                 case Link():
                     self._open_links().link(effect.address, effect.endpoint)
                 case Unlink():
@@ -361,3 +370,9 @@ class Host:
             self._syncer = Syncer()
             self._poller.register(self._syncer.wakeup_fd, zmq.POLLIN)
         return self._syncer
+
+    def _start_worker(self) -> Worker:
+        if self._worker is None:
+            self._worker = Worker()
+            self._poller.register(self._worker.wakeup_fd, zmq.POLLIN)
+        return self._worker

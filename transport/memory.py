@@ -9,15 +9,28 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 import zmq
 
-from actors.actor import Actor, Answer, Envelope, Message, Moment, Synced, Undeliverable
-from actors.effects import Effect, Fail, Forward, Link, Log, Reply, Sender, Sync, SyncTicket, Unlink
+from actors.actor import Actor, Answer, Envelope, Message, Moment, Synced, Undeliverable, Worked
+from actors.effects import (
+    Effect,
+    Fail,
+    Forward,
+    Job,
+    Link,
+    Log,
+    Reply,
+    Sender,
+    Sync,
+    SyncTicket,
+    Unlink,
+    Work,
+)
 from actors.messages import SUPERVISOR, TO_CHILD
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import Encoding, RequestDecoder, encode, public_decoder
@@ -71,6 +84,7 @@ class MemoryHost:
     incarnation: int
     links: dict[str, str] = field(default_factory=dict)
     tickets: deque[tuple[float, SyncTicket]] = field(default_factory=deque)
+    jobs: deque[tuple[Job, Iterator[int]]] = field(default_factory=deque)
     inbox: deque[Message] = field(default_factory=deque)
     unsettled: bool = True
 
@@ -178,6 +192,8 @@ class MemoryNetwork:
                 choices.append(partial(self._read_inbox, address, host))
             if host.tickets and host.tickets[0][0] <= now_s:
                 choices.append(partial(_sync, host))
+            if host.jobs:
+                choices.append(partial(_work, host))
             deadline_s = host.actor.deadline()
             if host.unsettled or (deadline_s is not None and deadline_s <= now_s):
                 choices.append(partial(self._settle, address, host))
@@ -252,6 +268,8 @@ class MemoryNetwork:
                 case Sync(ticket=ticket):
                     now_s = self._clock.now().monotonic_s
                     host.tickets.append((now_s + self._dice.random() * self.faults.sync_s_max, ticket))
+                case Work(job=job):
+                    host.jobs.append((job, job.run()))
                 case Link():
                     host.links[effect.address] = effect.endpoint
                 case Unlink():
@@ -289,6 +307,20 @@ def _endpoint(address: str, incarnation: int) -> str:
 
 def _sync(host: MemoryHost) -> None:
     host.inbox.append(_run(host.tickets.popleft()[1]))
+
+
+def _work(host: MemoryHost) -> None:
+    """One slice of the oldest job."""
+    job, slices = host.jobs[0]
+    try:
+        next(slices)
+        return
+    except StopIteration:
+        worked = Worked(job)
+    except OSError as error:
+        worked = Worked(job, error)
+    host.jobs.popleft()
+    host.inbox.append(worked)
 
 
 def _run(ticket: SyncTicket) -> Synced:

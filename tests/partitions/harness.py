@@ -7,8 +7,9 @@ from pathlib import Path
 
 from odradek.protocol.batch import check_batch, iterate_headers
 from odradek.protocol.errors import CorruptMessage
-from partitions.log import Appended, Log
+from partitions.log import Log
 from partitions.settings import LogSettings
+from partitions.writing import Appended
 from tests.support.simdisk import SimDisk
 
 DIRECTORY = Path("/data/events-0")

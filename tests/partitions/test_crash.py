@@ -244,7 +244,10 @@ def test_no_space_takes_the_whole_group_back() -> None:
         append(log, *[idempotent(1, number, payload=b"y" * 600) for number in range(1, 12)])
         append(log, idempotent(2, 0))
         disk.capacity = (
-            disk.used() - len(disk.content(log._segments[0].path)) + log._segments[0].durable_size + spare
+            disk.used()
+            - len(disk.content(log._state.segments[0].path))
+            + log._state.segments[0].durable_size
+            + spare
         )
         with pytest.raises(Exception, match="no space for offsets 2 to 13"):
             log.write()

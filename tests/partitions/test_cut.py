@@ -211,7 +211,7 @@ def test_the_witness_tells_of_every_sync_and_belongs_to_one_session() -> None:
     log = open_log(disk)
     for number in range(12):
         sent(log, number, size=400)
-        segment = log._segments[-1]
+        segment = log._state.segments[-1]
         told = load_witness(disk, DIRECTORY, owner(log), log.leader_epoch)
         assert told == DurablePosition(segment.base_offset, segment.size, number + 1)
     assert len(disk.content(WITNESS)) == RECORD_BYTES == 40

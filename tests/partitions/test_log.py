@@ -64,7 +64,7 @@ def test_real_files_survive_reopening_and_space_is_given_back(tmp_path: Path) ->
     batches = [make_batch(payload=bytes([n]) * 500) for n in range(40)]
     for batch in batches:
         append_synced(log, batch)
-    assert (directory / f"{log._segments[-1].base_offset:020d}.log").stat().st_size == 4096
+    assert (directory / f"{log._state.segments[-1].base_offset:020d}.log").stat().st_size == 4096
     log.close()
     again = Log.open(directory, settings, files=OsFiles(), wall_ms=1, topic_id=TOPIC_ID)
     assert again.leader_epoch == 1
@@ -210,6 +210,34 @@ def test_idle_partitions_take_no_disk_and_few_descriptors() -> None:
         append_synced(log, make_batch(payload=b"x" * 400))
     read_all(log)
     assert len(disk.descriptors) <= 3 + SMALL.open_files_max
+
+
+def test_opening_a_log_of_many_segments_reads_no_more_than_one_of_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reads(batches: int) -> int:
+        disk, count = SimDisk(), 0
+        log = open_log(disk)
+        for _ in range(batches):
+            append_synced(log, make_batch(payload=b"x" * 400))
+        segments = log.segment_count
+        log.close()
+        read = disk.pread
+
+        def counted(descriptor: int, size: int, position: int) -> bytes:
+            nonlocal count
+            count += 1
+            return read(descriptor, size, position)
+
+        monkeypatch.setattr(disk, "pread", counted)
+        log = open_log(disk)
+        found = count
+        assert log.segment_count == segments > batches // 5
+        assert len(read_all(log).batches) == batches
+        assert log.offset_for_timestamp(0) is not None
+        return found
+
+    assert reads(12) == reads(300)
 
 
 def test_timestamps() -> None:
@@ -372,7 +400,7 @@ def test_settings_have_kafkas_names_and_explain_themselves() -> None:
         ({"segment.ms": "soon"}, "segment.ms is 'soon'"),
         ({"segment.ms": True}, "segment.ms is True"),
         ({"preallocate": 1}, "preallocate is 1; it must be true or false"),
-        ({"retention": 1}, "no topic setting 'retention'; known settings: index.interval.bytes"),
+        ({"retention": 1}, "no topic setting 'retention'; known settings: compression.type"),
     ):
         with pytest.raises(InvalidConfig, match=words):
             check_config(config)

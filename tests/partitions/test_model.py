@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from odradek.protocol.batch import iterate_headers
-from partitions.log import SyncTicket
-from tests.partitions.harness import append, open_log, read_all, signed, sync
+from partitions.settings import DAY_MS
+from partitions.tickets import SyncTicket
+from tests.partitions.harness import NOW_MS, append, open_log, read_all, signed, sync
 from tests.support.batches import idempotent, make_batch
 from tests.support.simdisk import SimDisk
+
+LATER_MS = NOW_MS + 365 * DAY_MS
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -25,6 +28,7 @@ class LogMachine(RuleBasedStateMachine):
         self.sent: list[tuple[bytes, int]] = []
         self.ticket: SyncTicket | None = None
         self.epoch = 0
+        self.start = 0
 
     @rule(count=st.integers(1, 5), size=st.integers(0, 900), produced=st.booleans())
     def append(self, count: int, size: int, produced: bool) -> None:
@@ -74,7 +78,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(keep=st.sampled_from(["none", "all", "subset"]), seed=st.integers(0, 999), again=st.booleans())
     def power_cut(self, keep: str, seed: int, again: bool) -> None:
-        durable, written = self.log.durable_offset, self.log._written_offset
+        durable, written = self.log.durable_offset, self.log._writer.written_offset
         self.disk = self.disk.crash(seed, keep=keep)
         self.reopened()
         assert durable <= self.log.end_offset <= written
@@ -97,7 +101,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule()
     def killed(self) -> None:
-        written = self.log._written_offset
+        written = self.log._writer.written_offset
         self.disk.release()
         self.reopened()
         assert self.log.end_offset == written
@@ -116,10 +120,25 @@ class LogMachine(RuleBasedStateMachine):
         state = self.log._producers.get(3)
         self.sequence = state.batches[-1].last_sequence + 1 if state is not None else 0
 
-    @precondition(lambda self: self.log.durable_offset > 0)
+    @rule()
+    def retire(self) -> None:
+        """Everything is too old: what is closed and durable goes, the active segment with the next sync."""
+        self.log.roll_expired(LATER_MS)
+        kept = self.log.retention(LATER_MS)
+        assert self.start <= kept.start_offset <= self.log.durable_offset
+        self.start = self.log.advance_start(kept.start_offset, unlink_later=True)
+        assert self.start == kept.start_offset
+
+    @rule()
+    def unlink(self) -> None:
+        unlinking = self.log.take_unlinking()
+        if unlinking is not None:
+            list(unlinking.run())
+
+    @precondition(lambda self: self.log.durable_offset > self.start)
     @rule(data=st.data(), max_bytes=st.integers(1, 3000))
     def read(self, data: st.DataObject, max_bytes: int) -> None:
-        offset = data.draw(st.integers(0, self.log.durable_offset - 1))
+        offset = data.draw(st.integers(self.start, self.log.durable_offset - 1))
         content = self.log.read(offset, max_bytes)
         found = [
             (
@@ -138,14 +157,15 @@ class LogMachine(RuleBasedStateMachine):
     def offsets_are_in_order(self) -> None:
         log = self.log
         end = self.batches[-1][1] if self.batches else 0
-        assert log.start_offset <= log.durable_offset <= log.end_offset == end
+        assert log.start_offset == self.start <= log.durable_offset <= log.end_offset == end
         assert log.damages == ()
 
     def teardown(self) -> None:
         if self.ticket is not None:
             self.end_sync()
         sync(self.log)
-        assert list(read_all(self.log).batches.values()) == [content for _, _, content in self.batches]
+        kept = [content for first, _, content in self.batches if first >= self.start]
+        assert list(read_all(self.log).batches.values()) == kept
 
 
 LogMachine.TestCase.settings = settings(

@@ -18,10 +18,11 @@ from odradek.protocol.codec import Encoding, encode
 from odradek.protocol.errors import OdradekError, OutOfOrderSequenceNumber, UnknownProducerId, WireError
 from odradek.protocol.messages import Fetch, FetchReply, Produce, ProduceReply
 from odradek.protocol.records import decode_batches, new_builder
-from partitions.log import Log, SyncTicket
+from partitions.log import Log
 from partitions.producers import Producers
 from partitions.recovery import Recovery
 from partitions.settings import LogSettings
+from partitions.tickets import SyncTicket
 from tests.support.network import ROUTER, MemoryBroker
 from transport.memory import Faults
 
@@ -290,7 +291,7 @@ def show_what_is_not_durable(monkeypatch: pytest.MonkeyPatch) -> None:
     def eager(log: Log) -> SyncTicket | None:
         ticket = begin(log)
         if ticket is not None:
-            log._durable_offset = ticket.end_offset
+            log._state.durable_offset = ticket.end_offset
             for segment, (size, largest) in zip(ticket.segments, ticket.reach, strict=True):
                 segment.durable_size, segment.durable_max = size, largest
         return ticket

@@ -208,6 +208,9 @@ class SimDisk:
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "no such file", str(path)) from None
 
+    def free_bytes(self, path: Path) -> int:
+        return 1 << 60 if self.capacity is None else max(0, self.capacity - self.used())
+
     def lock(self, path: Path) -> int:
         descriptor = self.open(path, create=True)
         inode = self.descriptors[descriptor]

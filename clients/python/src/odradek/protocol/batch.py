@@ -33,6 +33,8 @@ LENGTH_END = 12
 PLACED_BYTES = 16
 """What the broker rewrites on append: base offset, length, leader epoch."""
 CHECKSUM_START = 21
+STAMPED_END = 43
+"""What the broker rewrites where it stamps records with its own time ends here: the largest timestamp."""
 MAGIC = 2
 
 COMPRESSION_MASK = 0x07
@@ -47,6 +49,8 @@ SEQUENCE_MODULUS = 2**31
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _PLACED = struct.Struct(">qii")
+_MAGIC_AND_CHECKSUM = struct.Struct(">bI")
+_STAMPED = struct.Struct(">hiqq")
 
 Buffer = bytes | bytearray | memoryview
 
@@ -145,6 +149,23 @@ def _check_counts(header: BatchHeader) -> None:
 def placed_prefix(header: BatchHeader, base_offset: int, leader_epoch: int) -> bytes:
     """The first PLACED_BYTES of the batch at its place in the log; the rest stays as it came."""
     return _PLACED.pack(base_offset, header.batch_length, leader_epoch)
+
+
+def append_stamped(batch: Buffer, header: BatchHeader, timestamp: int | None) -> tuple[BatchHeader, bytes]:
+    """The header with the type of its timestamps put right, and its bytes from PLACED_BYTES to STAMPED_END.
+
+    With a ``timestamp`` (ms) the batch says that the broker stamped all its records with it; with None that
+    each bears its producer's. The checksum is made anew over the bytes of ``batch`` behind STAMPED_END, which
+    stay as they are.
+    """
+    attributes = header.attributes & ~TIMESTAMP_TYPE_MASK
+    max_timestamp = header.max_timestamp
+    if timestamp is not None:
+        attributes, max_timestamp = attributes | TIMESTAMP_TYPE_MASK, timestamp
+    changed = _STAMPED.pack(attributes, header.last_offset_delta, header.base_timestamp, max_timestamp)
+    crc = crc32c.crc32c(memoryview(batch)[STAMPED_END:], crc32c.crc32c(changed))
+    stamped = header._replace(attributes=attributes, max_timestamp=max_timestamp, crc=crc)
+    return stamped, _MAGIC_AND_CHECKSUM.pack(MAGIC, crc) + changed
 
 
 def iterate_headers(batches: Buffer) -> Iterator[tuple[int, BatchHeader]]:

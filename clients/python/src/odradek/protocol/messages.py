@@ -255,6 +255,13 @@ class ProduceReply(Reply, kw_only=True):
     offset: Annotated[int | UnsetType, Meta(description="Of the record, or the batch's first.")] = UNSET
     timestamp: Annotated[int | UnsetType, Meta(description="The record's, in milliseconds.")] = UNSET
     count: Annotated[int | UnsetType, Meta(description="Batches: how many records.")] = UNSET
+    log_append_time: Annotated[
+        int | UnsetType,
+        Meta(
+            description="Batches: milliseconds; where the topic's message.timestamp.type is LogAppendTime, "
+            "the time that all records bear instead of their producer's."
+        ),
+    ] = UNSET
     offsets: Annotated[
         list[tuple[int | None, int | None]] | UnsetType,
         Meta(description="Many: (partition, offset) in the order of the records; offset null: see errors."),

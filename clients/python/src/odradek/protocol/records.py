@@ -15,6 +15,7 @@ from odradek.protocol.batch import (
     COMPRESSIONS,
     CONTROL_MASK,
     NO_PRODUCER_ID,
+    TRANSACTIONAL_MASK,
     Buffer,
     iterate_headers,
     read_header,
@@ -93,6 +94,29 @@ def decode_batch(batch: Buffer) -> Iterator[DecodedRecord]:
     except Exception as error:
         # What a producer signed may be anything, and the codec has no exception of its own for it.
         raise CorruptMessage(f"the records of a batch cannot be read: {error}") from error
+
+
+def recompress(batch: Buffer, compression: str) -> bytes:
+    """The one whole batch with its records in another codec: same records, times, producer and sequence.
+
+    Raises CorruptMessage, MessageTooLarge or UnsupportedCompressionType as ``decode_batch`` does.
+    """
+    header = read_header(batch)
+    if header.attributes & (CONTROL_MASK | TRANSACTIONAL_MASK):
+        return bytes(batch)
+    builder = new_builder(
+        compression=compression,
+        producer_id=header.producer_id,
+        producer_epoch=header.producer_epoch,
+        base_sequence=header.base_sequence,
+    )
+    count = 0
+    for record in decode_batch(batch):
+        builder.append(count, record.timestamp, record.key, record.value, record.headers)
+        count += 1
+    if count != header.record_count:
+        raise CorruptMessage(f"a batch of {header.record_count} records holds {count}")
+    return bytes(builder.build())
 
 
 def decode_batches(batches: Buffer, from_offset: int = 0) -> Iterator[DecodedRecord]:
