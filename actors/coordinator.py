@@ -58,6 +58,10 @@ MAINTENANCE_RETRY_S = 1.0
 LATENESS_MAX_S = 5.0
 """Called later than this, the coordinator itself was held up, and takes nobody's silence for death."""
 
+HEARTBEAT_INTERVAL_MS_MIN = 250
+HEARTBEAT_SPACING_MS = 1
+"""All members together send one heartbeat in so long at most, as far as the interval's option allows."""
+
 _READS = (OffsetFetch, GroupList, GroupDescribe)
 """Requests that change nothing."""
 
@@ -318,12 +322,15 @@ class CoordinatorActor:
             member_id=member_id,
             member_epoch=standing.epoch,
             heartbeat_interval_ms=(
-                options.heartbeat_interval_ms
-                if group.is_settled(member_id)
-                else options.reconcile_interval_ms
+                self._settled_interval_ms() if group.is_settled(member_id) else options.reconcile_interval_ms
             ),
             assignment=None if is_known else topic_partitions(standing.assigned),
         )
+
+    def _settled_interval_ms(self) -> int:
+        """The fewer members there are in all groups, the sooner each hears of a change."""
+        members_ms = HEARTBEAT_SPACING_MS * len(self._sessions)
+        return min(self._options.heartbeat_interval_ms, max(HEARTBEAT_INTERVAL_MS_MIN, members_ms))
 
     def _group_list(self, _request: GroupList, _now: Moment) -> Reply:
         return list_groups(self._state)

@@ -47,6 +47,9 @@ class Sessions:
     _sessions: dict[MemberName, Session] = field(default_factory=dict)
     _guesses: list[tuple[float, MemberName]] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self._sessions)
+
     def touch(self, name: MemberName, expires_s: float, owned: PartitionSet | None) -> Session:
         """The member was heard; its session lasts until then. ``owned`` None: as it said before."""
         session = self._sessions.get(name)

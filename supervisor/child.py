@@ -16,6 +16,7 @@ import time
 import traceback
 import uuid
 from pathlib import Path
+from typing import NamedTuple
 
 import multiprocess
 from setproctitle import setproctitle
@@ -62,7 +63,7 @@ def run_child(spec: ChildSpec) -> None:
 
 def _serve(spec: ChildSpec, host: Host, log: EventLog) -> Exit:
     try:
-        actor, ready = _BUILDERS[spec.role](spec, host)
+        actor, ready, kept = _BUILDERS[spec.role](spec, host)
         endpoints = host.bind()
         _unlink_predecessors(spec)
     except OdradekError as error:
@@ -74,8 +75,14 @@ def _serve(spec: ChildSpec, host: Host, log: EventLog) -> Exit:
     ready.endpoints = [endpoint for name, endpoint in endpoints.items() if name != "inner"]
     try:
         host.run(actor, ready)
+        if kept is not None:
+            # The file ends where its batches end, and the checkpoint says so: the next start reads nothing.
+            kept.close()
     except ActorFailedError as failed:
         host.fail(failed.error)
+        return Exit.CHILD_FAILED
+    except OdradekError as error:
+        host.fail(error)
         return Exit.CHILD_FAILED
     except Exception as error:
         log.write("error", "crashed", {"error": repr(error), "trace": traceback.format_exc()})
@@ -129,6 +136,14 @@ def _watch_lifeline() -> None:
 # -- one builder for each role -----------------------------------------------------------------------
 
 
+class Built(NamedTuple):
+    """An actor, what it will say when it serves, and the log that must be closed behind it."""
+
+    actor: Actor
+    ready: ChildReady
+    log: Log | None = None
+
+
 def _open_log(spec: ChildSpec) -> Log:
     return Log.open(
         Path(spec.directory),
@@ -156,15 +171,15 @@ def _ready(spec: ChildSpec, log: Log | None = None) -> ChildReady:
     return ready
 
 
-def _build_partition(spec: ChildSpec, _host: Host) -> tuple[Actor, ChildReady]:
+def _build_partition(spec: ChildSpec, _host: Host) -> Built:
     log = _open_log(spec)
     actor = PartitionActor(
         spec.topic, spec.partition, log, spec.retention_check_interval_s, spec.disk_free_bytes_min
     )
-    return actor, _ready(spec, log)
+    return Built(actor, _ready(spec, log), log)
 
 
-def _build_coordinator(spec: ChildSpec, host: Host) -> tuple[Actor, ChildReady]:
+def _build_coordinator(spec: ChildSpec, host: Host) -> Built:
     from actors.coordinator import CoordinatorActor, CoordinatorOptions  # noqa: PLC0415  # not for partitions
 
     log = _open_log(spec)
@@ -174,10 +189,10 @@ def _build_coordinator(spec: ChildSpec, host: Host) -> tuple[Actor, ChildReady]:
         heartbeat_interval_ms=int(spec.group_heartbeat_interval_s * 1000),
         offsets_retention_minutes=spec.offsets_retention_minutes,
     )
-    return CoordinatorActor(log, options, host.beat), _ready(spec, log)
+    return Built(CoordinatorActor(log, options, host.beat), _ready(spec, log), log)
 
 
-def _build_router(spec: ChildSpec, _host: Host) -> tuple[Actor, ChildReady]:
+def _build_router(spec: ChildSpec, _host: Host) -> Built:
     from actors.router import RouterActor, RouterOptions  # noqa: PLC0415  # not for partitions
 
     options = RouterOptions(
@@ -186,7 +201,7 @@ def _build_router(spec: ChildSpec, _host: Host) -> tuple[Actor, ChildReady]:
         auto_create_topics=spec.auto_create_topics,
         default_partitions=spec.default_partitions,
     )
-    return RouterActor(options), _ready(spec)
+    return Built(RouterActor(options), _ready(spec))
 
 
 _BUILDERS = {

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors import compaction
+from actors.coordinator import HEARTBEAT_INTERVAL_MS_MIN
 from odradek.protocol.errors import KafkaStorageError
 from odradek.protocol.messages import GroupDescribe, GroupDescribeReply, OffsetCommitReply
 from tests.support.coordinating import Coordinating, FakeMember, commit, heartbeat
@@ -238,7 +239,7 @@ class GroupMachine(RuleBasedStateMachine):
         sizes = [len(member.slots()) for member in self.members.values()]
         assert max(sizes) - min(sizes) <= 1
         assert sum(sizes) == sum(self.c.topics.values())
-        assert {member.interval_ms for member in self.members.values()} == {1000}
+        assert {member.interval_ms for member in self.members.values()} == {HEARTBEAT_INTERVAL_MS_MIN}
         self.offsets_never_go_back()
 
 

@@ -178,7 +178,6 @@ def test_kafka_finds_every_batch_valid_and_nothing_behind_them(
         assert complaint not in snapshot.printed
 
 
-@pytest.mark.xfail(reason="no process of the broker calls Log.close() when it is stopped", strict=False)
 @pytest.mark.parametrize("state", STATES)
 def test_a_stopped_broker_leaves_files_that_end_with_a_batch(
     snapshots: dict[str, Snapshot], state: str

@@ -15,6 +15,7 @@ ENTRY_POINT_GROUP = "odradek.commands"
 BROKER_DISTRIBUTION = "odradek-broker"
 BROKER_COMMANDS = {
     "supervisor": "Start a broker: the supervisor and all its actors.",
+    "log": "Look inside log files: dump, stat, verify and repair.",
     "demo": "Send the flights of 2013 through a broker and check every one.",
 }
 """What `odradek-broker` adds; named here so that the command can say how to get them."""
