@@ -317,6 +317,7 @@ def test_a_last_sync_that_fails_is_no_good_end(running: Running) -> None:
     running.client().send(encode(Produce(topic="t", id=1), Encoding.JSON))
     assert running.actor.syncing.wait(WAIT_MS / 1000)
     running.tell(Stop())
+    running.hear(ChildBeat, 5)  # it has heard, and waits for the sync
     running.actor.gate.set()
     with pytest.raises(ActorFailedError, match="the disk is gone"):
         running.join()
