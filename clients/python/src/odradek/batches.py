@@ -141,20 +141,17 @@ class Batch:
             while True:
                 item = yield result
                 if type(item) is bytes:
-                    stamp = clock.now_ms
-                    if append(index, stamp, None, item, NO_HEADERS) is None:
-                        result = None
-                    else:
-                        result = Delivery(self, index, stamp)
-                        index += 1
+                    if (placed := append(index, clock.now_ms, None, item, NO_HEADERS)) is None:
+                        return  # full: StopIteration sends the record the long way, which opens another
+                    result = Delivery(self, placed)
+                    index += 1
                 elif type(item) is tuple:
                     value, key, headers, timestamp = item
                     stamp = clock.now_ms if timestamp is None else timestamp
-                    if append(index, stamp, key, value, headers) is None:
-                        result = None
-                    else:
-                        result = Delivery(self, index, stamp)
-                        index += 1
+                    if (placed := append(index, stamp, key, value, headers)) is None:
+                        return
+                    result = Delivery(self, placed)
+                    index += 1
                 elif type(item) is Run:
                     result = self._take_run(append, index, item, clock.now_ms)
                     index += 0 if result is None else result.count

@@ -1,7 +1,8 @@
 """Delivery: what became of a record that was sent.
 
-A record's handle is two numbers beside its batch, not a future of its own: whoever waits, waits for the
-batch. So a million records in flight are a million small structs that the garbage collector never visits.
+A record's handle is its batch and the codec's word for its place in there, not a future of its own: whoever
+waits, waits for the batch. So a million records in flight are a million small structs that the garbage
+collector never visits.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import msgspec
 
@@ -36,13 +37,35 @@ class RecordMetadata(msgspec.Struct, frozen=True, gc=False):
     timestamp: int
 
 
+class Placed(Protocol):
+    """Where a record stands in its batch; the codec makes such an object for each that it encodes."""
+
+    @property
+    def offset(self) -> int:
+        """Counted from the batch's first record."""
+
+    @property
+    def timestamp(self) -> int:
+        """In milliseconds since 1970."""
+
+
+class Place(msgspec.Struct, gc=False, eq=False):
+    """A Placed of our own, where the codec's is gone."""
+
+    offset: int
+    timestamp: int
+
+
 class Delivery(msgspec.Struct, gc=False, eq=False):
     """The handle of one record that was sent: ``result()`` waits, ``await delivery`` does too."""
 
     _batch: Batch
-    _index: int
-    timestamp: int
-    """The record's, in milliseconds since 1970."""
+    _placed: Placed
+
+    @property
+    def timestamp(self) -> int:
+        """The record's, in milliseconds since 1970."""
+        return self._placed.timestamp
 
     def result(self, timeout: float | None = None) -> RecordMetadata:
         """Where the record is, once the broker has acknowledged it.
@@ -63,7 +86,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         """The error that the record met, or None where it is safe; waits as ``result`` does."""
         if not self._batch.wait(timeout):
             raise RequestTimedOut(f"not decided within {timeout:g} s; it is still being tried")
-        return self._batch.outcome_of(self._index)[1]
+        return self._batch.outcome_of(self._placed.offset)[1]
 
     def done(self) -> bool:
         """Whether the outcome is known."""
@@ -79,7 +102,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         return self._metadata()
 
     def _metadata(self) -> RecordMetadata:
-        offset, error = self._batch.outcome_of(self._index)
+        offset, error = self._batch.outcome_of(self._placed.offset)
         if error is not None:
             raise error
         return RecordMetadata(self._batch.topic, self._batch.partition, offset, self.timestamp)
@@ -107,12 +130,12 @@ class Span(msgspec.Struct, gc=False, eq=False):
 
     def delivery(self, position: int) -> Delivery:
         """The handle of one of them."""
-        return Delivery(self.batch, self.first_index + position, self.timestamp)
+        return Delivery(self.batch, Place(self.first_index + position, self.timestamp))
 
     def deliveries(self) -> Iterator[Delivery]:
         """The handles of all, in order."""
         for index in range(self.first_index, self.first_index + self.count):
-            yield Delivery(self.batch, index, self.timestamp)
+            yield Delivery(self.batch, Place(index, self.timestamp))
 
 
 def extend(spans: list[Any], span: Span) -> None:
