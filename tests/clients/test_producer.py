@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -78,6 +79,19 @@ def test_the_timestamp_is_now(broker: FakeBroker) -> None:
         after_ms = time.time_ns() // 1_000_000
     assert before_ms <= metadata.timestamp <= after_ms
     assert broker.records("events")[0].timestamp == metadata.timestamp
+
+
+@pytest.mark.parametrize("message_bytes_max", [1 << 20, 3_000])
+def test_the_timestamp_is_the_brokers_where_the_topic_says_so(
+    broker: FakeBroker, message_bytes_max: int
+) -> None:
+    broker.append_time, broker.message_bytes_max = 777, message_bytes_max
+    with Producer(broker.endpoint) as producer:
+        one = producer.send("events", b"v", timestamp=5)
+        assert one.timestamp in (5, 777), "the producer's, until the broker's is known"
+        assert one.result(WAIT_S).timestamp == one.timestamp == 777
+        many = producer.send_many("events", numbered(1_000), timestamp=5)  # in halves, where too large
+        assert {metadata.timestamp for metadata in many.results(WAIT_S)} == {777}
 
 
 def test_many_single_sends_stay_in_order_and_know_their_offsets(broker: FakeBroker) -> None:
@@ -389,12 +403,32 @@ def test_result_says_when_it_is_too_early(broker: FakeBroker) -> None:
         assert handle.result(WAIT_S).offset == 1
 
 
+def test_whatever_has_bytes_is_a_value_whichever_way_it_takes(broker: FakeBroker) -> None:
+    values = [
+        b"a",
+        bytearray(b"b"),
+        memoryview(b"xcx")[1:2],
+        "d",
+        None,
+        memoryview(b"e-")[::2],
+        array("B", [102]),
+    ]
+    with Producer(broker.endpoint, linger_ms=WAIT_S * 1000) as producer:
+        for value in [*values, *values]:  # the first of a batch goes the long way, the others the short one
+            producer.send("events", value, partition=None)  # type: ignore[arg-type]
+        producer.send("events", "g", key=bytearray(b"k"))
+        producer.send("events", b"h")
+        producer.flush(WAIT_S)
+    expected = [b"a", b"b", b"c", b"d", None, b"e", b"f"]
+    assert [record.value for record in broker.records("events")] == [*expected, *expected, b"g", b"h"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"value": 5},
         {"value": {"a": 1}},
-        {"value": bytearray(b"x")},
+        {"value": [120]},
         {"value": b"x", "key": 7},
         {"value": b"x", "headers": "no"},
         {"value": b"x", "headers": [("a",)]},

@@ -8,26 +8,24 @@ from typing import Final, TypeAlias
 from odradek.batches import NO_HEADERS
 from odradek.protocol.messages import INT64_MAX
 
-Data: TypeAlias = bytes | str
+Data: TypeAlias = bytes | bytearray | memoryview | str
 Headers: TypeAlias = Mapping[str, Data | None] | Iterable[tuple[str, Data | None]]
 
 RECORD_OVERHEAD_BYTES: Final = 128
 
 
 def as_bytes(data: Data | None, what: str) -> bytes | None:
-    """The bytes of a value or key. Raises TypeError that names ``what`` and says what to do."""
+    """A copy of a value or key as bytes. Raises TypeError that names ``what`` and says what to do."""
     if data is None or type(data) is bytes:
         return data
     if isinstance(data, str):
         return data.encode()
-    if isinstance(data, bytes):
-        return bytes(data)
-    hint = (
-        "bytes(...) makes it so"
-        if isinstance(data, bytearray | memoryview)
-        else "encode it first, as JSON perhaps"
-    )
-    raise TypeError(f"{what} is bytes, str or None, not {type(data).__name__}; {hint}")
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(
+            f"{what} is bytes, str or None, not {type(data).__name__}; encode it first, as JSON perhaps"
+        ) from None
 
 
 def as_headers(headers: Headers | None) -> list[tuple[str, bytes | None]]:

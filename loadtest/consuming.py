@@ -1,0 +1,71 @@
+"""Consuming: the loop of one consumer process."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from loadtest.clients import new_consumer
+from loadtest.latencies import Tally
+from loadtest.link import Link, Reporter
+from loadtest.stamps import read_stamp
+from loadtest.words import Interval, Ready
+from loadtest.workload import Order
+
+POLL_S: Final = 0.1
+LOOKED_AT_PER_POLL_MAX: Final = 256
+"""Of a poll with more records only every n-th is looked into, and stands for n: reading each of a million
+records a second would make the tester the slowest part of what it measures."""
+
+
+class Observations:
+    """How late records came, and whether any came before one that was sent earlier."""
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+        self._records = 0
+        self._out_of_order = 0
+        self._last: dict[tuple[int, int], int] = {}
+
+    def note(self, records: Sequence[tuple[int, Any]], now_ns: int) -> None:
+        """Some records (partition, value) that came now."""
+        self._records += len(records)
+        step = max(1, len(records) // LOOKED_AT_PER_POLL_MAX)
+        for position in range(0, len(records), step):
+            partition, value = records[position]
+            try:
+                stamp = read_stamp(value)
+            except (struct.error, TypeError):
+                raise ValueError(
+                    f"partition {partition} holds a record that no load test wrote; use a topic of its own"
+                ) from None
+            self._tally.note((now_ns - stamp.due_ns) // 1000, min(step, len(records) - position))
+            place = (partition, stamp.producer)
+            if self._last.get(place, -1) > stamp.number:
+                self._out_of_order += 1
+            self._last[place] = stamp.number
+
+    def take(self) -> Interval:
+        """What came since the last call."""
+        found = Interval(records=self._records, out_of_order=self._out_of_order, histogram=self._tally.take())
+        self._records = self._out_of_order = 0
+        return found
+
+
+def consume(order: Order, link: Link) -> None:
+    """Connect, wait for the word, read until told that everything is read."""
+    client = new_consumer(order.target, order.workload.partitions_of(order.index))
+    link.say(Ready())
+    if link.wait_for_go() is None:
+        return
+    observations = Observations()
+    reporter = Reporter(link, observations.take)
+    while not link.ended.is_set():
+        records = client.poll(POLL_S)
+        if records:
+            observations.note(records, time.monotonic_ns())
+        reporter.tick()
+    client.close()
+    reporter.finish()
