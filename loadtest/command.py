@@ -106,6 +106,7 @@ def _workload(options: argparse.Namespace) -> Workload:
         linger_ms=options.linger_ms,
         keys=options.keys,
         key_count=options.key_count,
+        read_after=options.read_after,
     )
 
 
@@ -114,36 +115,32 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
     """Where the load goes; the topic's name is that of each run."""
     from loadtest.workload import Target
 
-    if options.kafka or options.bootstrap:
-        yield Target(topic="", bootstrap=options.bootstrap, kafka=options.kafka)
+    if options.kafka:
+        yield Target(address=options.kafka, client="kafka")
+        return
+    if options.bootstrap:
+        yield Target(address=options.bootstrap)
         return
     from demo.broker import DemoBroker
 
     with tempfile.TemporaryDirectory(prefix="odradek-loadtest-", dir=options.directory) as own:
         data = Path(own) / "data"
         with DemoBroker(data, Path(own)) as broker:
-            yield Target(topic="", bootstrap=broker.start())
+            yield Target(address=broker.start())
 
 
 def _run(target: Target, workload: Workload, options: argparse.Namespace) -> Result:
-    import msgspec
-
     from loadtest.display import Display
-    from loadtest.run import Run
-    from loadtest.topics import new_topic_name, topic_of
+    from loadtest.run import measure
     from loadtest.watching import Watched, WatchedBroker, WatchedProcesses
 
-    target = msgspec.structs.replace(target, topic=new_topic_name())
-    with (
-        topic_of(target, workload.partitions, keep=options.keep_topic),
-        Display(quiet=options.json) as display,
-    ):
-        watched: Watched | None = None
-        if options.watch_pid is not None:
-            watched = WatchedProcesses(options.watch_pid)
-        elif target.bootstrap is not None:
-            watched = WatchedBroker(target.bootstrap)
-        return Run(target, workload, watched, display.show).measure()
+    watched: Watched | None = None
+    if options.watch_pid is not None:
+        watched = WatchedProcesses(options.watch_pid)
+    elif target.client == "odradek":
+        watched = WatchedBroker(target.address)
+    with Display(quiet=options.json) as display:
+        return measure(target, workload, watched, display.show, keep_topic=options.keep_topic)
 
 
 def _show(result: Result, options: argparse.Namespace) -> None:
@@ -221,6 +218,9 @@ def _parser() -> argparse.ArgumentParser:
         default=500,
         metavar="N",
         help="records of one call at most; 1 is send() (default 500)",
+    )
+    load.add_argument(
+        "--read-after", action="store_true", help="the consumers begin when the producers are done"
     )
     load.add_argument("--linger-ms", type=float, default=0.0, metavar="MS", help="default 0")
     load.add_argument("--keys", choices=("none", "uniform", "zipf"), default="none", help="default none")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from loadtest.clients import new_consumer
+from loadtest.clients import client_module
 from loadtest.latencies import Tally
 from loadtest.link import Link, Reporter
 from loadtest.stamps import read_stamp
@@ -56,7 +56,8 @@ class Observations:
 
 def consume(order: Order, link: Link) -> None:
     """Connect, wait for the word, read until told that everything is read."""
-    client = new_consumer(order.target, order.workload.partitions_of(order.index))
+    partitions = order.workload.partitions_of(order.index)
+    client = client_module(order.target).ClientConsumer(order.target, partitions)
     link.say(Ready())
     if link.wait_for_go() is None:
         return

@@ -45,13 +45,13 @@ class _Total:
         self.fresh = new_histogram()  # cheaper than reset()
         return rate, p99
 
-    def side(self, value_bytes: int) -> Side:
-        seconds = max(self.last_s, 1e-9)
+    def side(self, value_bytes: int, from_s: float = 0.0) -> Side:
+        seconds = max(self.last_s - from_s, 1e-9)
         rate = self.records / seconds
         return Side(
             records=self.records,
             failed=self.failed,
-            seconds=self.last_s,
+            seconds=seconds,
             records_per_s=rate,
             megabytes_per_s=rate * value_bytes / 1e6,
             latency_ms=percentiles_ms(self.histogram),
@@ -68,6 +68,7 @@ class Course:
         self._produce = _Total()
         self._consume = _Total()
         self._turned_at_s = 0.0
+        self.reading_from_s = 0.0
         self.moments: list[Moment] = []
 
     def add(self, role: str, interval: Interval, at_s: float) -> None:
@@ -117,4 +118,4 @@ class Course:
 
     def consume_side(self) -> Side:
         """The consumers' totals; latency is end to end."""
-        return self._consume.side(self._value_bytes)
+        return self._consume.side(self._value_bytes, self.reading_from_s)

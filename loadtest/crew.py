@@ -7,6 +7,7 @@ import selectors
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -82,10 +83,11 @@ class Crew:
         self._selector.register(_stream(process.stdout), selectors.EVENT_READ, client)
         _write(client, msgspec.json.encode(order))
 
-    def go(self, at_ns: int) -> None:
-        """Let all begin at this nanosecond of the monotonic clock."""
+    def go(self, at_ns: int, roles: Collection[str]) -> None:
+        """Let the clients of these roles begin at this nanosecond of the monotonic clock."""
         for client in self._clients:
-            _write(client, msgspec.json.encode(Go(at_ns=at_ns)))
+            if client.order.role in roles:
+                _write(client, msgspec.json.encode(Go(at_ns=at_ns)))
 
     def end(self, role: str) -> None:
         """Tell the clients of a role that everything is done."""

@@ -11,13 +11,13 @@ from typing import Final
 WIDTH: Final = 860
 HEIGHT: Final = 300
 LEFT: Final = 76
-RIGHT: Final = 16
+RIGHT: Final = 34
 TOP: Final = 14
 BOTTOM: Final = 46
 TICKS: Final = 5
 NOTHING: Final = 1e-9
 COLOURS: Final = ("#0b6bcb", "#d1570b", "#26873c", "#8a3ffc", "#b3261e", "#00808a", "#7a6a00", "#5c5c66")
-LEGEND_WIDTH: Final = 200
+LEGEND_WIDTH: Final = 260
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from loadtest.clients import ProducerClient, Settled, new_producer
+from loadtest.clients import ProducerClient, Settled, client_module
 from loadtest.keys import key_stream
 from loadtest.latencies import Tally
 from loadtest.link import Link, Reporter
@@ -77,7 +77,7 @@ class Values:
 def produce(order: Order, link: Link) -> None:
     """Connect, wait for the word, send what the workload says, wait for the acknowledgements."""
     workload = order.workload
-    client = new_producer(order.target, workload)
+    client = client_module(order.target).ClientProducer(order.target, workload)
     keys = key_stream(workload, order.index)
     values = Values(order.index, workload.value_bytes)
     link.say(Ready())

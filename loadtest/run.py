@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
+from loadtest.clients import client_module
 from loadtest.course import Course
 from loadtest.crew import Crew
 from loadtest.result import Result, actor_uses
@@ -15,6 +19,8 @@ from loadtest.watching import Watched, Watcher
 from loadtest.words import Finished, Interval
 from loadtest.workload import Order, Target, Workload
 
+TOPIC_PREFIX: Final = "loadtest-"
+TOPIC_BYTES: Final = 4
 HEAD_START_S: Final = 0.2
 """Between the word to begin and the beginning, so that all clients have heard it."""
 MOMENT_S: Final = 1.0
@@ -25,6 +31,20 @@ DRAIN_S_MAX: Final = 15.0
 """How long readers may bring nothing before what is missing counts as lost."""
 
 Progress = Callable[[Course, Watcher, float], None]
+
+
+def measure(
+    target: Target,
+    workload: Workload,
+    watched: Watched | None,
+    progress: Progress,
+    *,
+    keep_topic: bool = False,
+) -> Result:
+    """Run the workload on a new topic, deleted afterwards. Raises CrewError, and what the client raises."""
+    target = msgspec.structs.replace(target, topic=f"{TOPIC_PREFIX}{secrets.token_hex(TOPIC_BYTES)}")
+    with client_module(target).topic_of(target, workload.partitions, keep=keep_topic):
+        return Run(target, workload, watched, progress).measure()
 
 
 class Run:
@@ -67,9 +87,13 @@ class Run:
         return consumers + producers
 
     def _begin(self, crew: Crew) -> None:
-        self._start_ns = time.monotonic_ns() + int(HEAD_START_S * 1e9)
-        crew.go(self._start_ns)
+        self._start_ns = self._soon_ns()
+        crew.go(self._start_ns, ("producer",) if self._workload.read_after else ("producer", "consumer"))
         self._watcher.start()
+
+    @staticmethod
+    def _soon_ns() -> int:
+        return time.monotonic_ns() + int(HEAD_START_S * 1e9)
 
     @property
     def _at_s(self) -> float:
@@ -85,6 +109,9 @@ class Run:
 
     def _drain(self, crew: Crew) -> None:
         """Until every acknowledged record is read, or nothing more comes."""
+        if self._workload.read_after:
+            self._course.reading_from_s = self._at_s + HEAD_START_S
+            crew.go(self._soon_ns(), ("consumer",))
         wanted = self._course.acknowledged if self._workload.acks != "0" else self._sent
         consumed, since_s = self._course.consumed, self._at_s
         while self._workload.consumers and self._course.consumed < wanted:
@@ -117,7 +144,7 @@ class Run:
         read = workload.consumers > 0
         answered = workload.acks != "0"
         return Result(
-            target=self._target.kafka or self._target.bootstrap or "",
+            target=self._target.address,
             workload=workload,
             produce=course.produce_side(),
             consume=course.consume_side() if read else None,

@@ -29,7 +29,10 @@ class WorkloadError(ValueError):
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """``rate`` is records per second of all producers together; None is as fast as they can."""
+    """``rate`` is records per second of all producers together; None is as fast as they can.
+
+    ``read_after``: the consumers begin when the producers are done, so that neither takes the other's CPU.
+    """
 
     producers: int = 1
     consumers: int = 1
@@ -43,6 +46,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     linger_ms: float = 0.0
     keys: Keys = "none"
     key_count: int = 10_000
+    read_after: bool = False
 
     def check(self) -> Workload:
         """The workload itself. Raises WorkloadError."""
@@ -85,11 +89,11 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the records go: a broker of ours by its endpoint, or any Kafka broker by host and port."""
+    """Where the records go. ``client``: "odradek", "kafka", or the name of a module like theirs."""
 
-    topic: str
-    bootstrap: str | None = None
-    kafka: str | None = None
+    address: str
+    client: str = "odradek"
+    topic: str = ""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

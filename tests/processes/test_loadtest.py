@@ -65,6 +65,16 @@ def test_full_speed_and_a_sweep_leave_no_topic_behind() -> None:
         assert "loadtest-" not in listed.stdout
 
 
+def test_reading_what_was_written_before() -> None:
+    with BrokerProcess() as broker:
+        arguments = ("--bootstrap", broker.ready["router"], "--duration", "0.5", "--partitions", "2")
+        result = _result(*arguments, "--consumers", "2", "--read-after")
+    assert result["lost"] == 0 and result["consume"]["records"] == result["sent"] > 0
+    assert result["consume"]["latency_ms"]["p50"] > result["produce"]["latency_ms"]["p50"]
+    busy = [moment for moment in result["moments"] if moment["produced_per_s"] and moment["consumed_per_s"]]
+    assert len(busy) <= 1  # only the moment in which one ended and the other began
+
+
 def test_a_stall_of_the_broker_shows_in_every_record_that_was_due_meanwhile() -> None:
     """Open loop: the records that were due while nothing moved are late, though they left only afterwards."""
     with BrokerProcess(heartbeat_timeout_s=30) as broker:

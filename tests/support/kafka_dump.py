@@ -60,7 +60,7 @@ class KafkaDumpLog:
         if java is None or maven is None:
             raise NoKafka("kafka-dump-log needs `java` and `mvn`, and they are not both installed here")
         self._java = java
-        self._classpath = _classpath(maven)
+        self._classpath = kafka_classpath(maven)
 
     def run(self, *arguments: str) -> str:
         """What it prints on both streams. Raises AssertionError where it fails."""
@@ -100,7 +100,8 @@ def _joined(files: Sequence[Path]) -> str:
     return ",".join(map(str, files))
 
 
-def _classpath(maven: str) -> str:
+def kafka_classpath(maven: str = "mvn") -> str:
+    """Kafka and all that it needs, fetched by Maven where it is not there. Raises NoKafka."""
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:16]
     kept = Path.home() / ".m2" / f"odradek-kafka-dump-log-{digest}.classpath"
     if not _usable(kept):
@@ -114,6 +115,8 @@ def _classpath(maven: str) -> str:
                 timeout=FETCH_TIMEOUT_S,
                 check=False,
             )
+        except FileNotFoundError:
+            raise NoKafka(f"{maven} is not installed here") from None
         except subprocess.TimeoutExpired:
             raise NoKafka(f"Maven did not fetch Kafka within {FETCH_TIMEOUT_S} s") from None
         if done.returncode != 0 or not _usable(kept):
