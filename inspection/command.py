@@ -229,7 +229,7 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     verify.add_argument(
         "--compacted",
         action="store_true",
-        help="gaps between offsets are no damage (known already where the topic's cleanup.policy says so)",
+        help="gaps between offsets are no damage: Kafka's own compaction leaves some, Odradek's does not",
     )
     verify.add_argument(
         "--repair",

@@ -23,7 +23,6 @@ CATALOG_NAME = "catalog.json"
 BROKER_LOCK_NAME = "odradek.lock"
 LOG_LOCK_NAME = ".lock"
 OFFSETS_TOPIC = "__consumer_offsets"
-POLICY_SETTING = "cleanup.policy"
 _PARTITION = re.compile(r"(?P<topic>.+)-(?P<partition>0|[1-9][0-9]*)", re.ASCII | re.DOTALL)
 _ASIDE = re.compile(r".+\.[0-9a-f]{8}-(?P<kind>delete|stray)", re.ASCII | re.DOTALL)
 _SEGMENT_FILE = re.compile(rf"(\d{{{NAME_DIGITS}}})(\.log|\.index|\.timeindex)")
@@ -42,11 +41,6 @@ class KnownTopic:
 
     topic_id: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def compacted(self) -> bool:
-        """Whether its log may have gaps between offsets."""
-        return "compact" in str(self.config.get(POLICY_SETTING, ""))
 
     @property
     def settings(self) -> LogSettings:

@@ -18,6 +18,7 @@ from inspection.files import ReadOnlyFiles
 from inspection.places import LOG_LOCK_NAME, PartitionPlace
 from partitions import checkpoint as checkpoint_file
 from partitions import epochs as epochs_file
+from partitions import swapping
 from partitions import witness as witness_file
 from partitions.checkpoint import Checkpoint, load_checkpoint, load_start_offset
 from partitions.cuttings import SUFFIX as CUT_SUFFIX
@@ -37,9 +38,18 @@ _OWN_NAMES = {
     checkpoint_file.START_FILE_NAME,
     epochs_file.FILE_NAME,
     witness_file.FILE_NAME,
+    swapping.FILE_NAME,
     METADATA_NAME,
     LOG_LOCK_NAME,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class PromisedSwap:
+    """Segments that compaction replaces by one; ``unfinished`` until the new file has its name."""
+
+    sources: tuple[int, ...]
+    unfinished: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,7 @@ class Surroundings:
     epochs: LeaderEpochs | None
     durable: DurablePosition | None
     states: dict[str, State]
+    swap: PromisedSwap | None = None
 
     @property
     def known_start(self) -> int | None:
@@ -111,6 +122,10 @@ def look_around(files: ReadOnlyFiles, place: PartitionPlace) -> Surroundings:
         ),
         witness_file.FILE_NAME: _witness_state(files, directory / witness_file.FILE_NAME, witness),
     }
+    swap = swapping.load_swap(files, directory, owner)
+    finished = swap is not None and swapping.is_finished(files, directory, swap)
+    if checkpoint is not None and swap is not None and finished:
+        checkpoint = swapping.with_swap(checkpoint, swap)
     names = tuple(sorted(files.list_directory(directory)))
     return Surroundings(
         names=names,
@@ -121,6 +136,7 @@ def look_around(files: ReadOnlyFiles, place: PartitionPlace) -> Surroundings:
         epochs=epochs,
         durable=_durable(checkpoint, witness),
         states=states,
+        swap=PromisedSwap(tuple(swap.sources), not finished) if swap is not None else None,
     )
 
 

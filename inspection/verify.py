@@ -20,6 +20,7 @@ from inspection.surroundings import Surroundings, look_around
 from inspection.walk import BrokenPlace, FoundBatch, SegmentFile, codec_name, open_segment
 from partitions import checkpoint as checkpoint_file
 from partitions import epochs as epochs_file
+from partitions import swapping
 from partitions.recovery import METADATA_NAME
 from partitions.segment import INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX
 
@@ -76,13 +77,12 @@ class Verdict:
 
 
 def verify(files: ReadOnlyFiles, place: PartitionPlace, *, compacted: bool = False) -> Verdict:
-    """Reads the whole partition. ``compacted``: gaps between offsets are as they should be.
+    """Reads the whole partition. ``compacted``: gaps between offsets are as Kafka's compaction leaves them.
 
     Raises OSError.
     """
-    gaps_allowed = compacted or (place.known is not None and place.known.compacted)
     for _ in range(LOOKS_MAX):
-        look = _Look(files, place, look_around(files, place), gaps_allowed)
+        look = _Look(files, place, look_around(files, place), compacted)
         verdict = look.run()
         if not look.vanished and (verdict.sound or look.undisturbed()):
             break
@@ -235,8 +235,8 @@ class _Look:
         self._damage(
             "offsets",
             file,
-            f"{_offsets(first, last)} are missing {where}; only a topic that is or was compacted may "
-            "have gaps (if this one was: --compacted)",
+            f"{_offsets(first, last)} are missing {where}; only Kafka's own compaction leaves gaps "
+            "(if these files came from a Kafka broker: --compacted)",
             position=position,
             end_position=position,
             first=first,
@@ -393,6 +393,14 @@ class _Look:
             self._damage("epoch", epochs_file.FILE_NAME, "its entries do not ascend")
 
     def _check_names(self) -> None:
+        swap = self._around.swap
+        if swap is not None and swap.unfinished:
+            self._note(
+                "file",
+                swapping.FILE_NAME,
+                f"compaction is about to make one of the segments {swap.sources}; where the broker died in "
+                "the middle of it some of them are missing, and the next start finishes it",
+            )
         for name in self._around.strangers:
             self._note("file", name, "is not one of the log's own files; it is left alone")
         for name in self._around.orphans:

@@ -48,7 +48,10 @@ class DamageEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """The log up to a durable point. The last of ``segments`` was the active one."""
+    """The log up to a durable point. The last of ``segments`` was the active one.
+
+    All below ``cleaned_offset`` went through compaction.
+    """
 
     version: int
     owner: str
@@ -58,6 +61,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     segments: list[SegmentEntry]
     damages: list[DamageEntry]
     producers: list[tuple[int, ProducerState]]
+    cleaned_offset: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -3,7 +3,8 @@
 Nobody was ever told that they were stored, so no promise is about them; but nothing is deleted in
 silence. A file ``<segment>.<position>.<leader epoch>.cut`` holds what stood in that segment from that
 position on when the session of that epoch had ended: a copy of the segment's bytes, batches back to
-back where they are sound. It is safe to delete. Those of the newest CUTTINGS_KEPT recoveries stay.
+back where they are sound, with zeros behind the last one (reserved space, in the copy a hole). It is safe to
+delete. Those of the newest CUTTINGS_KEPT recoveries stay.
 """
 
 from __future__ import annotations
@@ -25,15 +26,20 @@ def cutting_path(log_path: Path, position: int, leader_epoch: int) -> Path:
     return log_path.with_name(f"{log_path.stem}.{position}.{leader_epoch}{SUFFIX}")
 
 
-def copy_aside(files: Files, descriptor: int, position: int, size: int, target: Path) -> None:
-    """Makes ``target`` of ``size`` bytes of the file, durably and whole. Raises OSError."""
+def copy_aside(files: Files, descriptor: int, position: int, used: int, file_size: int, target: Path) -> None:
+    """Makes ``target`` of the file from ``position`` to ``file_size``, durably and whole. Raises OSError.
+
+    Only ``used`` bytes are not zero up to the end; the rest becomes a hole that takes no space. Some of those
+    zeros may be the last batch's own: records without headers end with one.
+    """
     temporary = target.with_name(target.name + ".tmp")
     copy = files.open(temporary, create=True)
     try:
         files.truncate(copy, 0)
-        for start in range(0, size, COPY_BYTES):
-            content = files.pread(descriptor, min(COPY_BYTES, size - start), position + start)
+        for start in range(0, used, COPY_BYTES):
+            content = files.pread(descriptor, min(COPY_BYTES, used - start), position + start)
             write_all(files, copy, [content], start, len(content))
+        files.truncate(copy, file_size - position)
         files.fdatasync(copy)
     finally:
         files.close(copy)

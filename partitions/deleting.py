@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from contextlib import suppress
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
+from partitions.compaction import is_overdue
 from partitions.files import Files
+from partitions.retention import Kept, SegmentFacts, decide_retention, is_expired
 from partitions.segment import DELETED_SUFFIX, Segment
 from partitions.state import LogState
 
@@ -21,6 +23,7 @@ class Unlinking:
     """Gives the space of renamed files back: a job, because freeing a large file takes its time."""
 
     __slots__ = ("_files", "paths")
+    bytes_per_s_max = None
 
     def __init__(self, files: Files, paths: list[Path]) -> None:
         self._files = files
@@ -37,16 +40,35 @@ class Unlinking:
             yield size
 
 
+def kept_by_retention(state: LogState, busy: Container[Segment], wall_ms: int | None) -> Kept:
+    """What retention would keep now; ``busy`` segments are not durable. Changes nothing."""
+    closed = [
+        SegmentFacts(segment.next_offset, segment.size, segment.latest_ms)
+        for segment in state.segments[:-1]
+        if segment not in busy
+    ]
+    active_bytes = state.segments[-1].size
+    return decide_retention(state.start_offset, closed, active_bytes, state.settings, wall_ms)
+
+
+def is_due_to_close(state: LogState, wall_ms: int) -> bool:
+    """Whether retention or compaction waits for the active segment, and all of it is durable."""
+    active, settings = state.segments[-1], state.settings
+    if active.size == 0 or active.next_offset > state.durable_offset:
+        return False
+    if settings.deletes and is_expired(active.latest_ms, settings, wall_ms):
+        return True
+    return settings.compacts and is_overdue(active.created_ms, settings, wall_ms)
+
+
 def rename_segments_below_start(state: LogState, busy: Container[Segment]) -> list[Path]:
     """Takes the segments that lie wholly below the start offset out of the log; their files' new names.
 
-    ``busy`` segments wait for a sync and stay. The names are durable at the end. Raises OSError.
+    ``busy`` segments, which somebody writes or reads, stay, and all behind them: no gap comes between.
+    The names are durable at the end. Raises OSError.
     """
-    gone = [
-        segment
-        for segment, following in pairwise(state.segments)
-        if following.base_offset <= state.start_offset and segment not in busy
-    ]
+    below = takewhile(lambda pair: pair[1].base_offset <= state.start_offset, pairwise(state.segments))
+    gone = list(takewhile(lambda segment: segment not in busy, (segment for segment, _ in below)))
     renamed = []
     for segment in gone:
         state.segments.remove(segment)

@@ -144,7 +144,7 @@ def write_all(files: Files, descriptor: int, buffers: list[Buffer], position: in
     """
     first, count, end = 0, len(buffers), position + size
     while first < count:
-        group = buffers[first : first + IOV_MAX] if count > IOV_MAX else buffers
+        group = buffers[first : first + IOV_MAX] if first or count > IOV_MAX else buffers
         written = files.pwritev(descriptor, group, position)
         position += written
         if position == end:

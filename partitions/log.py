@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from odradek.protocol.batch import BatchHeader, Buffer
 from odradek.protocol.errors import KafkaStorageError, OffsetOutOfRange
 from partitions import epochs as epoch_file
-from partitions.checkpoint import VERSION, Checkpoint, DamageEntry, save_checkpoint, save_start_offset
-from partitions.deleting import Unlinking, rename_segments_below_start
+from partitions.checkpoint import VERSION, Checkpoint, save_checkpoint, save_start_offset
+from partitions.cleaner import Cleaner
+from partitions.deleting import Unlinking, is_due_to_close, kept_by_retention, rename_segments_below_start
 from partitions.epochs import LeaderEpochs
 from partitions.errors import LogFailed, StorageFull
 from partitions.files import SPACE_ERRORS, Files, OpenFiles, replace_file
@@ -29,14 +31,19 @@ from partitions.opening import check_metadata, lock_directory, new_recovery, own
 from partitions.producers import Producers
 from partitions.reading import Reader
 from partitions.recovery import Recovered, RecoveryReport, remove_leftovers
-from partitions.retention import Kept, SegmentFacts, decide_retention, is_expired
+from partitions.retention import Kept
 from partitions.segment import Segment
 from partitions.settings import LogSettings
 from partitions.state import LogState, first_of
+from partitions.swapping import FILE_NAME as SWAP_NAME
+from partitions.swapping import finish_swap
 from partitions.tickets import SyncTicket
 from partitions.times import Times
 from partitions.witness import Witness
 from partitions.writing import Appended, Writer
+
+if TYPE_CHECKING:
+    from partitions.cleaning import Cleaning  # loads the codec
 
 
 class Log:
@@ -78,6 +85,8 @@ class Log:
         self._writer = Writer(self._state, self._producers, self._leader_epoch)
         self._reader = Reader(self._state)
         self._times = Times(self._state, self._reader)
+        owner = owner_of(directory, topic_id)
+        self._cleaner = Cleaner(self._state, self._producers, self._reader, owner, recovered.cleaned_offset)
         self._ticket: SyncTicket | None = None
         self._renamed: list[Path] = []
         self._closed = False
@@ -91,7 +100,7 @@ class Log:
         """Makes the log, or recovers it, and begins a new leader epoch durably.
 
         ``wall_ms`` is the time of day. Raises LogLocked (another process has it), LogForeign (the
-        directory is another topic's), LogDamaged, or KafkaStorageError where the disk fails.
+        directory is another topic's), LogDamaged, StorageFull, or KafkaStorageError where the disk fails.
         """
         try:
             with ExitStack() as undo:
@@ -99,20 +108,23 @@ class Log:
                 undo.callback(files.close, lock)
                 open_files = OpenFiles(files, settings.open_files_max)
                 undo.callback(open_files.close)
-                names = files.list_directory(directory)
+                owner = owner_of(directory, topic_id)
                 check_metadata(files, directory, topic_id)
+                swap = finish_swap(files, directory, owner)
+                names = files.list_directory(directory)
                 remove_leftovers(files, directory, names)
-                recovery = new_recovery(directory, settings, files, open_files, wall_ms, topic_id)
+                recovery = new_recovery(directory, settings, files, open_files, wall_ms, topic_id, swap)
                 undo.callback(recovery.close)
                 recovered = recovery.run(names)
-                owner, epoch = owner_of(directory, topic_id), recovered.leader_epoch + 1
+                epoch = recovered.leader_epoch + 1
                 witness = Witness(files, directory, owner, epoch)
                 undo.callback(witness.close)
                 log = cls(directory, settings, files, open_files, lock, topic_id, recovered, witness)
                 log._begin_epoch()
                 undo.pop_all()
         except OSError as error:
-            raise KafkaStorageError(f"{directory} cannot be opened: {error}") from error
+            kind = StorageFull if error.errno in SPACE_ERRORS else KafkaStorageError
+            raise kind(f"{directory} cannot be opened: {error}") from error
         return log
 
     def _begin_epoch(self) -> None:
@@ -121,7 +133,10 @@ class Log:
         self._save_epochs()
         self._delete_segments_below_start()
         self._unlink_renamed()
-        save_checkpoint(self._files, self._directory, self._checkpoint())
+        checkpoint = self._checkpoint()
+        save_checkpoint(self._files, self._directory, checkpoint)
+        self._cleaner.checkpointed(checkpoint)
+        self._files.unlink(self._directory / SWAP_NAME)
 
     # -- what it is
 
@@ -247,6 +262,7 @@ class Log:
         try:
             self._state.segments[-1].write_indexes(least=1)
             save_checkpoint(self._files, self._directory, checkpoint)
+            self._cleaner.checkpointed(checkpoint)
         except OSError:
             # The old checkpoint still holds: the next start only reads more. Tried again with the next sync.
             self._state.checkpoint_due = True
@@ -269,12 +285,10 @@ class Log:
             leader_epoch=self._leader_epoch,
             start_offset=self._state.start_offset,
             epochs=list(self._epochs.entries),
-            segments=[segment.entry() for segment in self._state.segments],
-            damages=[
-                DamageEntry(item.first, item.last, item.segment, item.position, item.end_position)
-                for item in self._state.damages
-            ],
+            segments=self._state.segment_entries(),
+            damages=self._state.damage_entries(),
             producers=self._producers.snapshot(),
+            cleaned_offset=self._cleaner.cleaned_offset,
         )
 
     def close(self) -> None:
@@ -377,7 +391,7 @@ class Log:
         return self._state.start_offset
 
     def _delete_segments_below_start(self) -> None:
-        renamed = rename_segments_below_start(self._state, self._busy())
+        renamed = rename_segments_below_start(self._state, self._busy() | self._cleaner.busy)
         if renamed:
             self._reader.forget_positions()
             self._renamed += renamed
@@ -406,28 +420,52 @@ class Log:
 
         Changes nothing: ``advance_start`` does.
         """
-        state, busy = self._state, self._busy()
-        closed = [
-            SegmentFacts(segment.next_offset, segment.size, segment.latest_ms)
-            for segment in state.segments[:-1]
-            if segment not in busy
-        ]
-        active_bytes = state.segments[-1].size
-        return decide_retention(state.start_offset, closed, active_bytes, state.settings, wall_ms)
+        return kept_by_retention(self._state, self._busy(), wall_ms)
 
     def roll_expired(self, wall_ms: int) -> bool:
-        """Begins a new segment where retention waits for the active one; whether it did.
+        """Begins a new segment where retention or compaction waits for the active one; whether it did.
 
         The next sync covers it. Nothing may be staged. Raises KafkaStorageError where the file cannot be
         made; then nothing has changed.
         """
-        active = self._state.segments[-1]
-        if self._writer.staging or active.size == 0 or active.next_offset > self._state.durable_offset:
-            return False
-        if not is_expired(active.latest_ms, self._state.settings, wall_ms):
+        if self._writer.staging or not is_due_to_close(self._state, wall_ms):
             return False
         self._writer.roll()
         return True
+
+    # -- compacting: see partitions.cleaner
+
+    def plan_cleaning(self, wall_ms: int, free_bytes_min: int = 0) -> Cleaning | None:
+        """The job of the next pass of compaction, if it is time for one; ``wall_ms`` is the time of day.
+
+        It may run on any thread; hand it to ``cleaning_done`` after each run. Of the disk ``free_bytes_min``
+        stay free.
+        """
+        return self._cleaner.plan(self._busy(), wall_ms, free_bytes_min)
+
+    def cleaning_done(self, cleaning: Cleaning, error: OSError | None) -> bool:
+        """A run has ended: its new segment takes the place of the old ones. Whether the pass goes on.
+
+        Raises LogFailed.
+        """
+        self._renamed += self._cleaner.take(cleaning, error)
+        if cleaning.swap is not None:
+            # What it said last may be of a segment that this one has swallowed.
+            durable_end = self._state.durable_end()
+            self._witness.write(durable_end.base_offset, durable_end.durable_size, self.durable_offset)
+        self._delete_segments_below_start()
+        self.checkpoint()
+        return self._cleaner.under_way
+
+    def give_up_cleaning(self) -> None:
+        """Ends the pass under way, whose job does not run; what it has done stays."""
+        self._cleaner.give_up()
+        self._delete_segments_below_start()
+
+    @property
+    def cleaning_may_go_on(self) -> bool:
+        """Whether a pass is under way whose job may be run again now."""
+        return self._cleaner.may_go_on
 
     def _save_epochs(self) -> None:
         path = self._directory / epoch_file.FILE_NAME

@@ -8,10 +8,11 @@ from pathlib import Path
 from odradek.protocol.errors import KafkaStorageError
 from partitions import epochs as epoch_file
 from partitions.checkpoint import load_checkpoint, load_start_offset
-from partitions.errors import LogForeign, LogLocked
-from partitions.files import Files, OpenFiles, read_file, replace_file
+from partitions.errors import LogForeign, LogLocked, StorageFull
+from partitions.files import SPACE_ERRORS, Files, OpenFiles, read_file, replace_file
 from partitions.recovery import METADATA_NAME, Recovery
 from partitions.settings import LogSettings
+from partitions.swapping import Swap, with_swap
 from partitions.witness import load_witness
 
 LOCK_NAME = ".lock"
@@ -29,15 +30,24 @@ def lock_directory(files: Files, directory: Path) -> int:
     except BlockingIOError as error:
         raise LogLocked(f"{directory} is in use by another process; stop it first") from error
     except OSError as error:
-        raise KafkaStorageError(f"{directory} cannot be opened: {error}") from error
+        kind = StorageFull if error.errno in SPACE_ERRORS else KafkaStorageError
+        raise kind(f"{directory} cannot be opened: {error}") from error
 
 
 def new_recovery(
-    directory: Path, settings: LogSettings, files: Files, open_files: OpenFiles, wall_ms: int, topic_id: str
+    directory: Path,
+    settings: LogSettings,
+    files: Files,
+    open_files: OpenFiles,
+    wall_ms: int,
+    topic_id: str,
+    swap: Swap | None,
 ) -> Recovery:
-    """Collects what the small files beside the segments know."""
+    """Collects what the small files beside the segments know; ``swap`` is what was finished just now."""
     owner = owner_of(directory, topic_id)
     checkpoint = load_checkpoint(files, directory, owner)
+    if checkpoint is not None and swap is not None:
+        checkpoint = with_swap(checkpoint, swap)
     text = read_file(files, directory / epoch_file.FILE_NAME)
     known_epochs = epoch_file.parse_epochs(text) if text is not None else None
     session = None  # the epoch in which the log was open last

@@ -20,6 +20,9 @@ from odradek.protocol.errors import InvalidProducerEpoch, OutOfOrderSequenceNumb
 
 BATCHES_KEPT = 5
 """As many as a producer may have in flight (Kafka's max.in.flight.requests.per.connection)."""
+PRODUCERS_KEPT = 1_000
+"""So many, those that appended last, are known whatever their age: the clock that tells it may be wrong,
+and a producer that is forgotten between a batch and its retry writes it twice."""
 
 
 class ProducerBatch(NamedTuple):
@@ -124,11 +127,15 @@ class Producers:
         self._states = dict(sorted(self._states.items(), key=lambda item: item[1].batches[-1].base_offset))
 
     def expire(self, wall_ms: int) -> None:
-        """Forgets the producers that appended nothing for the expiry time. Nothing may be uncommitted."""
+        """Forgets the producers that appended nothing for the expiry time, but for the latest PRODUCERS_KEPT.
+
+        Nothing may be uncommitted.
+        """
         oldest_ms = wall_ms - self._expiry_ms
-        expired = [key for key, state in self._states.items() if state.appended_ms < oldest_ms]
-        for producer_id in expired:
-            del self._states[producer_id]
+        spare = max(0, len(self._states) - PRODUCERS_KEPT)
+        for producer_id in list(self._states)[:spare]:
+            if self._states[producer_id].appended_ms < oldest_ms:
+                del self._states[producer_id]
 
     def snapshot(self) -> list[tuple[int, ProducerState]]:
         """Every producer as it is now; for the checkpoint."""

@@ -15,6 +15,8 @@ Rules:
 5. What is kept is synced before anybody sees it. Recovering twice is recovering once, also if the first
    time was interrupted: cut segments go last to first, and the broken place itself after them.
 6. A file whose name is not the log's own is left alone.
+7. Compaction changes none of this: batches of a cleaned segment follow one another as all others do, see
+   ``cleaning``, and a swap that a crash interrupted is finished before anything is read, see ``swapping``.
 """
 
 from __future__ import annotations
@@ -36,14 +38,16 @@ from partitions.producers import Producers
 from partitions.scan import Damage, Resume, Window, holds_batch, resume_point, valid_batch
 from partitions.segment import Segment
 from partitions.settings import LogSettings
+from partitions.swapping import FILE_NAME as SWAP_NAME
 from partitions.witness import DurablePosition
 
 METADATA_NAME = "partition.metadata"
 _SEGMENT_NAME = re.compile(r"(\d{20})\.log")
+_REPLACED_NAMES = (CHECKPOINT_NAME, START_FILE_NAME, EPOCHS_NAME, METADATA_NAME, SWAP_NAME)
 _LEFTOVER_NAME = re.compile(
-    r"\d{20}\.(?:log|index|timeindex)\.deleted"
+    r"\d{20}\.(?:log|index|timeindex)\.(?:deleted|cleaned)"
     rf"|\d{{20}}\.\d+\.\d+{re.escape(CUT_SUFFIX)}\.tmp"
-    rf"|(?:{'|'.join(map(re.escape, (CHECKPOINT_NAME, START_FILE_NAME, EPOCHS_NAME, METADATA_NAME)))})\.tmp"
+    rf"|(?:{'|'.join(map(re.escape, _REPLACED_NAMES))})\.tmp"
 )
 
 
@@ -74,6 +78,7 @@ class Recovered:
     start_offset: int
     leader_epoch: int
     report: RecoveryReport
+    cleaned_offset: int = 0
 
 
 def segment_bases(names: list[str]) -> list[int]:
@@ -251,7 +256,8 @@ class Recovery:
         if position < file_size:
             self._bytes_truncated += tail
             if holds_batch(window, position):
-                copy_aside(self.files, descriptor, position, tail, self._cutting(segment, position))
+                target = self._cutting(segment, position)
+                copy_aside(self.files, descriptor, position, tail, file_size, target)
             if next_base is None or next_base <= self._expected:
                 segment.cut_file()  # else after the segments behind it, see _drop
 
@@ -313,7 +319,7 @@ class Recovery:
         if self.checkpoint is not None:
             active = self.checkpoint.segments[-1]
             places.append(DurablePosition(active.base_offset, active.size, active.next_offset))
-        return max(places, key=lambda place: place.offset, default=None)
+        return max(places, key=lambda place: (place.offset, place.segment), default=None)
 
     def _durable_offset(self) -> int:
         """All offsets below it were durable once: deleting, too, comes after that."""
@@ -333,12 +339,13 @@ class Recovery:
         for base in reversed(bases):
             segment = self._make_segment(base)
             descriptor = self.open_files.get(segment.path)
-            used = _used_bytes(Window(self.files, descriptor, self.files.size(segment.path)), 0)
+            file_size = self.files.size(segment.path)
+            used = _used_bytes(Window(self.files, descriptor, file_size), 0)
             self._bytes_truncated += used
             if self._has_batch(base):
-                self.files.truncate(descriptor, used)
-                self.files.fdatasync(descriptor)
-                self.files.rename(segment.path, self._cutting(segment, 0))
+                # Not the file itself: it may have some MiB of reserved space behind the last batch.
+                descriptor = self.open_files.get(segment.path)
+                copy_aside(self.files, descriptor, 0, used, file_size, self._cutting(segment, 0))
             segment.forget_readers()
             for path in (segment.path, segment.index.path, segment.time_index.path):
                 self.files.unlink(path)
@@ -400,8 +407,9 @@ class Recovery:
             set_aside=tuple(self._set_aside),
             notes=tuple(self._notes),
         )
+        cleaned = self.checkpoint.cleaned_offset if self.checkpoint and self._from_checkpoint else 0
         return Recovered(
-            self._segments, self._damages, self._producers, self._epochs, start, leader_epoch, report
+            self._segments, self._damages, self._producers, self._epochs, start, leader_epoch, report, cleaned
         )
 
 

@@ -6,7 +6,8 @@ Rules:
 2. By time: a segment goes when its latest record is older than ``retention.ms``. The timestamps are the
    producers', so one record that claims to be of tomorrow keeps its segment, and all behind it, until then.
 3. By size: segments go as long as what stays is still ``retention.bytes`` or more.
-4. A clock may be wrong. One pass lets age take EXPIRED_SEGMENTS_MAX segments at most; what a wrong clock
+4. Where ``cleanup.policy`` is without ``delete`` nothing goes.
+5. A clock may be wrong. One pass lets age take EXPIRED_SEGMENTS_MAX segments at most; what a wrong clock
    can do before somebody looks is bounded by that.
 """
 
@@ -53,6 +54,8 @@ def decide_retention(
 
     ``wall_ms`` is the time of day; None where it is not to be trusted, then age takes nothing.
     """
+    if not settings.deletes:
+        return Kept(start_offset, 0, 0)
     expired = 0 if wall_ms is None else _expired_count(closed, settings.retention_ms, wall_ms)
     oversize = _oversize_count(closed[expired:], active_bytes, settings.retention_bytes)
     gone = expired + oversize

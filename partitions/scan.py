@@ -92,18 +92,26 @@ def resume_point(window: Window, position: int, expected_offset: int) -> Resume 
 
     None where nothing sound follows in this file. A base offset is outside the checksum, so a sound
     batch under a wrong one is damage of just that batch, and behind damage a batch counts only if what
-    follows it fits, or if nothing follows.
+    follows it fits, or if nothing follows. One that nothing follows may be a copy that the disk put where
+    it does not belong: it does not count where batches of lower offsets come behind it.
     """
     misplaced = valid_batch(window, position)
     if misplaced is not None:
         return Resume(position + misplaced.size_bytes, expected_offset + misplaced.last_offset_delta + 1)
+    alone: Resume | None = None
     for candidate in _magic_positions(window, position + 1):
         header = header_at(window, candidate)
         if header is None or not 0 <= header.base_offset - expected_offset <= OFFSET_GAP_MAX:
             continue
-        if valid_batch(window, candidate) is not None and _fits_on(window, candidate, header):
-            return Resume(candidate, header.base_offset)
-    return None
+        if valid_batch(window, candidate) is None:
+            continue
+        found = Resume(candidate, header.base_offset)
+        following = valid_batch(window, candidate + header.size_bytes)
+        if following is None:
+            alone = alone or found
+        elif following.base_offset == header.next_offset:
+            return found if alone is None or found.next_offset < alone.next_offset else alone
+    return alone
 
 
 def holds_batch(window: Window, position: int) -> bool:
@@ -113,11 +121,6 @@ def holds_batch(window: Window, position: int) -> bool:
     return any(
         valid_batch(window, candidate) is not None for candidate in _magic_positions(window, position + 1)
     )
-
-
-def _fits_on(window: Window, position: int, header: BatchHeader) -> bool:
-    following = valid_batch(window, position + header.size_bytes)
-    return following is None or following.base_offset == header.next_offset
 
 
 def _magic_positions(window: Window, first: int) -> Iterator[int]:

@@ -14,9 +14,10 @@ DAY_MS = 24 * 3600 * 1000
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
-SettingValue = int | bool | str
+SettingValue = int | bool | str | float
 CREATE_TIME, LOG_APPEND_TIME = "CreateTime", "LogAppendTime"
 KEEP_CODEC, UNCOMPRESSED = "producer", "uncompressed"
+DELETE, COMPACT = "delete", "compact"
 TRUTH = {"true": True, "false": False}
 
 
@@ -25,7 +26,7 @@ class TopicSetting:
     """One setting: its bounds are inclusive, ``unit`` is a word for people."""
 
     name: str
-    kind: Literal["int", "bool", "choice"]
+    kind: Literal["int", "bool", "choice", "list", "float"]
     default: SettingValue
     unit: str
     doc: str
@@ -39,6 +40,10 @@ class TopicSetting:
             return "true or false"
         if self.kind == "choice":
             return f"one of {', '.join(self.choices)}"
+        if self.kind == "list":
+            return f"one or more of {', '.join(self.choices)}, with commas between"
+        if self.kind == "float":
+            return f"a number from {self.minimum} to {self.maximum}"
         if self.maximum == INT64_MAX:
             return f"a whole number of {self.unit}, {self.minimum} or more"
         return f"a whole number of {self.unit} from {self.minimum} to {self.maximum}"
@@ -53,6 +58,10 @@ class TopicSetting:
                 parsed = self._parse_int(value)
             case "choice":
                 parsed = value if isinstance(value, str) and value in self.choices else None
+            case "list":
+                parsed = self._parse_list(value)
+            case "float":
+                parsed = self._parse_float(value)
         if parsed is None:
             raise InvalidConfig(f"{self.name} is {value!r}; it must be {self.allowed()}")
         return parsed
@@ -70,6 +79,24 @@ class TopicSetting:
         except ValueError:
             return None
         return number if self.minimum <= number <= self.maximum else None
+
+    def _parse_float(self, value: object) -> float | None:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            return None
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            return None
+        return number if self.minimum <= number <= self.maximum else None
+
+    def _parse_list(self, value: object) -> str | None:
+        """The chosen words in the order of ``choices``, each once."""
+        if not isinstance(value, str):
+            return None
+        chosen = {word.strip() for word in value.split(",")}
+        if not chosen <= {*self.choices}:
+            return None
+        return ",".join(word for word in self.choices if word in chosen)
 
 
 TOPIC_SETTINGS: dict[str, TopicSetting] = {
@@ -90,6 +117,52 @@ TOPIC_SETTINGS: dict[str, TopicSetting] = {
             7 * DAY_MS,
             "milliseconds",
             "A segment whose first batch came longer ago than this is closed by the next append.",
+            1,
+        ),
+        TopicSetting(
+            "cleanup.policy",
+            "list",
+            DELETE,
+            "",
+            "What becomes of old records. delete: retention.ms and retention.bytes take them. compact: the "
+            "latest record of each key stays, earlier ones of the key are removed from closed segments, and "
+            "records without a key are refused. Both together: retention takes what compaction has left.",
+            choices=(COMPACT, DELETE),
+        ),
+        TopicSetting(
+            "delete.retention.ms",
+            "int",
+            DAY_MS,
+            "milliseconds",
+            "In a compacted topic a record with a null value deletes its key. It stays for at least this "
+            "long after the compaction that removed the key's earlier records, so that readers learn of it.",
+            0,
+        ),
+        TopicSetting(
+            "min.cleanable.dirty.ratio",
+            "float",
+            0.5,
+            "",
+            "A partition is compacted once more than this part of its closed segments, by bytes, has not "
+            "been yet. Less keeps fewer old records and costs more work.",
+            0,
+            1,
+        ),
+        TopicSetting(
+            "min.compaction.lag.ms",
+            "int",
+            0,
+            "milliseconds",
+            "A record is not compacted away before it is this old, counted from its timestamp.",
+            0,
+        ),
+        TopicSetting(
+            "max.compaction.lag.ms",
+            "int",
+            INT64_MAX,
+            "milliseconds",
+            "A partition with records that have waited longer than this is compacted whatever the dirty "
+            "ratio is; the segment that is being written is closed for it.",
             1,
         ),
         TopicSetting(
@@ -223,10 +296,22 @@ class LogSettings:
     """The name of the codec that every batch is kept in; None keeps each in its producer's."""
     flush_messages: int = 1
     flush_ms: int = 1_000
+    deletes: bool = True
+    """Whether retention takes old segments."""
+    compacts: bool = False
+    """Whether only the latest record of each key is kept."""
+    delete_retention_ms: int = DAY_MS
+    min_cleanable_dirty_ratio: float = 0.5
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = INT64_MAX
     checkpoint_bytes: int = 64 * MIB
     """After a crash, about this much of the log is read again at most."""
     open_files_max: int = 16
     """Descriptors of closed segments and indexes kept open for readers."""
+    compaction_map_bytes_max: int = 64 * MIB
+    """Memory, about, for the keys of one pass of compaction; where they are more, it takes several passes."""
+    compaction_bytes_per_s_max: int = 64 * MIB
+    """Compaction reads and writes no faster than this, together."""
     producer_ids_max: int = 10_000
     producer_expiry_ms: int = 7 * DAY_MS
 
@@ -247,6 +332,12 @@ class LogSettings:
             codec=_codec(str(values["compression.type"])),
             flush_messages=int(values["flush.messages"]),
             flush_ms=int(values["flush.ms"]),
+            deletes=DELETE in str(values["cleanup.policy"]).split(","),
+            compacts=COMPACT in str(values["cleanup.policy"]).split(","),
+            delete_retention_ms=int(values["delete.retention.ms"]),
+            min_cleanable_dirty_ratio=float(values["min.cleanable.dirty.ratio"]),
+            min_compaction_lag_ms=int(values["min.compaction.lag.ms"]),
+            max_compaction_lag_ms=int(values["max.compaction.lag.ms"]),
         )
 
 

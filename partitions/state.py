@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from partitions.checkpoint import DamageEntry, SegmentEntry
 from partitions.errors import LogFailed
 from partitions.files import Files, OpenFiles
 from partitions.scan import Damage
@@ -38,6 +39,21 @@ class LogState:
     def new_segment(self, base_offset: int) -> Segment:
         """A segment of this log in memory; its file is made when it is written to."""
         return Segment(self.directory, base_offset, self.files, self.open_files)
+
+    def durable_end(self) -> Segment:
+        """The segment in which the durable end is."""
+        return next(item for item in reversed(self.segments) if item.base_offset <= self.durable_offset)
+
+    def segment_entries(self) -> list[SegmentEntry]:
+        """The segments as a checkpoint has them."""
+        return [segment.entry() for segment in self.segments]
+
+    def damage_entries(self) -> list[DamageEntry]:
+        """The damages as a checkpoint has them."""
+        return [
+            DamageEntry(item.first, item.last, item.segment, item.position, item.end_position)
+            for item in self.damages
+        ]
 
     def fail(self, reason: str) -> LogFailed:
         """From now on the log takes nothing; returns the error to raise."""

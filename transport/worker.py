@@ -1,7 +1,8 @@
 """Works for the actor in the background: long jobs on files, one after the other, on a thread of their own.
 
 A job yields after each slice of its work. After each the thread rests REST_FACTOR times as long as the
-slice took, so that the loop has the disk and the interpreter's lock for most of the time.
+slice took, so that the loop has the disk and the interpreter's lock for most of the time, and longer where
+the job would move more bytes than it may.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ class Worker:
     def _work(self, job: Job) -> Worked:
         try:
             started_s = time.monotonic()
-            for _ in job.run():
+            for moved_bytes in job.run():
                 worked_s = time.monotonic() - started_s
-                if self._closing.wait(min(worked_s * REST_FACTOR, REST_S_MAX)):
+                if self._closing.wait(_rest_s(worked_s, moved_bytes, job.bytes_per_s_max)):
                     break
                 started_s = time.monotonic()
         except OSError as error:
@@ -77,3 +78,11 @@ class Worker:
             # A thread that died here would leave the actor waiting for ever.
             return Worked(job, OSError(errno.EIO, f"a job ended with {error!r}"))
         return Worked(job)
+
+
+def _rest_s(worked_s: float, moved_bytes: int, bytes_per_s_max: int | None) -> float:
+    """How long to rest after a slice."""
+    rest_s = worked_s * REST_FACTOR
+    if bytes_per_s_max is not None:
+        rest_s = max(rest_s, moved_bytes / bytes_per_s_max - worked_s)
+    return min(rest_s, REST_S_MAX)

@@ -251,7 +251,7 @@ def test_a_hole_behind_the_durable_end_ends_the_log_and_is_no_damage(
     assert (found["kind"], found["position"]) == ("tail", size)
 
 
-def test_gaps_are_damage_unless_the_topic_is_compacted(command: Command, partition: Path) -> None:
+def test_gaps_are_damage_unless_kafka_has_compacted_the_files(command: Command, partition: Path) -> None:
     path = segments(partition)[0]
     _, second, third, *_ = command("dump", path, "--json").documents
     content = path.read_bytes()
@@ -264,7 +264,7 @@ def test_gaps_are_damage_unless_the_topic_is_compacted(command: Command, partiti
     ]
     assert findings(command, partition, "--compacted") == []
     write_catalog(partition, {"cleanup.policy": "compact,delete"})
-    assert findings(command, partition) == []
+    assert len(findings(command, partition)) == 1, "our own compaction leaves none"
 
 
 def test_a_log_that_is_being_written_is_sound_at_every_moment(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.partitions.harness import (
 )
 from tests.support.batches import idempotent, make_batch
 from tests.support.simdisk import PowerCut, SimDisk
+from tests.support.tiers import in_tier
 
 PRODUCER = 9
 
@@ -72,29 +73,31 @@ def workload(disk: SimDisk, seed: int, told: Told) -> None:
     log.close()
 
 
-def operations_of_workload() -> int:
+def operations_of_workload(seed: int = 1) -> int:
     disk = SimDisk()
-    workload(disk, 1, Told())
+    workload(disk, seed, Told())
     return disk.operations
 
 
 OPERATIONS = operations_of_workload()
 
 
-def cut(operation: int) -> tuple[SimDisk, Told]:
+def cut(operation: int, seed: int = 1) -> tuple[SimDisk, Told]:
     disk, told = SimDisk(), Told()
     disk.cut_at = operation
     with pytest.raises(PowerCut):
-        workload(disk, 1, told)
+        workload(disk, seed, told)
     return disk, told
 
 
 @pytest.mark.parametrize("keep", ["none", "all", "subset"])
 @pytest.mark.parametrize("part", range(4))
-def test_power_cut_at_every_operation(part: int, keep: str) -> None:
-    assert OPERATIONS > 100
-    for operation in range(1 + part, OPERATIONS + 1, 4):
-        disk, told = cut(operation)
+@pytest.mark.parametrize("seed", in_tier((1,), (1, 2, 3, 4, 5)))
+def test_power_cut_at_every_operation(part: int, keep: str, seed: int) -> None:
+    operations = operations_of_workload(seed)
+    assert operations > 100
+    for operation in range(1 + part, operations + 1, 4):
+        disk, told = cut(operation, seed)
         after = disk.crash(operation, keep=keep)
         log = open_log(after)
         reading = read_all(log)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from odradek.protocol.batch import iterate_headers
+from odradek.protocol.batch import read_header
 from partitions.cuttings import COPY_BYTES, CUTTINGS_KEPT, remove_oldest
 from partitions.log import Log
 from partitions.settings import LogSettings
@@ -61,13 +61,43 @@ def cuttings(disk: SimDisk) -> dict[str, bytes]:
 
 
 def batches_in(content: bytes) -> list[bytes]:
-    return [
-        content[position + 16 : position + header.size_bytes] for position, header in iterate_headers(content)
-    ]
+    """What was signed of each batch; behind the last there may be zeros."""
+    found, position = [], 0
+    while content[position:].strip(b"\0"):
+        header = read_header(content, position)
+        found.append(content[position + 16 : position + header.size_bytes])
+        assert len(found[-1]) == header.size_bytes - 16, "the last batch is whole"
+        position += header.size_bytes
+    return found
 
 
 def crashed(disk: SimDisk) -> SimDisk:
     return disk.crash(1, keep="all")
+
+
+@pytest.mark.parametrize("whole_segments", [True, False])
+@pytest.mark.parametrize("preallocate", [True, False])
+def test_a_cut_batch_that_ends_with_zeros_keeps_them(whole_segments: bool, preallocate: bool) -> None:
+    """Records without headers end with a zero byte: it is not reserved space."""
+    settings = replace(SMALL if whole_segments else ONE_SEGMENT, preallocate=preallocate)
+    disk = SimDisk()
+    log = open_log(disk, settings)
+    sent(log, 0)
+    torn_at = log.size_bytes
+    torn = make_batch(payload=b"t" * 1500)
+    lost = [make_batch(payload=b"lost" * 300 + bytes(size)) for size in (1, 9)]
+    append(log, torn, *lost)
+    log.write()
+    assert (log.segment_count > 1) is whole_segments
+    disk = crashed(disk)
+    flip(disk, FIRST, torn_at + 70)
+    log = open_log(disk, settings)
+    assert log.end_offset == 1
+    kept = [content for name, content in sorted(cuttings(disk).items())]
+    found = [item for content in kept for item in batches_in(content)]
+    assert [item for item in found if item.startswith(signed(lost[0])[:4]) or b"lost" in item] == [
+        signed(item) for item in lost
+    ]
 
 
 @pytest.mark.parametrize("killed", [True, False])
@@ -90,7 +120,7 @@ def test_behind_a_torn_batch_that_nobody_acknowledged_nothing_stays(killed: bool
     assert log.recovery.quarantined == ()
     [name] = log.recovery.set_aside
     assert name == f"{0:020d}.{end}.0.cut"
-    assert cuttings(disk) == {name: tail}
+    assert {path: content.rstrip(b"\0") for path, content in cuttings(disk).items()} == {name: tail}
     assert batches_in(tail)[1:] == [signed(item) for item in lost[1:]]
     [note] = log.recovery.notes
     assert "cut at offset 2" in note

@@ -16,6 +16,7 @@ from odradek.protocol.errors import (
     OutOfOrderSequenceNumber,
     UnknownProducerId,
 )
+from partitions import producers
 from partitions.errors import LogForeign, LogLocked
 from partitions.files import IOV_MAX, OsFiles
 from partitions.log import Log
@@ -367,7 +368,8 @@ def test_sequences_wrap() -> None:
     assert log.end_offset == 5
 
 
-def test_the_number_of_producers_is_bounded_and_idle_ones_expire() -> None:
+def test_the_number_of_producers_is_bounded_and_idle_ones_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producers, "PRODUCERS_KEPT", 1)
     disk = SimDisk()
     settings = LogSettings(producer_ids_max=3, producer_expiry_ms=1000)
     log = open_log(disk, settings)
@@ -380,7 +382,18 @@ def test_the_number_of_producers_is_bounded_and_idle_ones_expire() -> None:
     log.close()
     assert len(open_log(disk, settings, wall_ms=NOW_MS + 1000)._producers) == 3
     disk.release()
-    assert len(open_log(disk, settings, wall_ms=NOW_MS + 1001)._producers) == 0
+    assert len(open_log(disk, settings, wall_ms=NOW_MS + 1001)._producers) == 1, "the latest stays"
+
+
+def test_a_clock_that_jumps_makes_no_producer_forgotten() -> None:
+    """Else the retry of a batch, sent before the jump and again after it, would be written twice."""
+    disk = SimDisk()
+    log = open_log(disk)
+    append(log, idempotent(1, 0))
+    log.close()
+    later = open_log(disk, wall_ms=NOW_MS + 10 * 365 * 86_400_000)
+    [again] = append(later, idempotent(1, 0))
+    assert (again.base_offset, again.duplicate) == (0, True)
 
 
 def test_settings_have_kafkas_names_and_explain_themselves() -> None:
@@ -400,7 +413,7 @@ def test_settings_have_kafkas_names_and_explain_themselves() -> None:
         ({"segment.ms": "soon"}, "segment.ms is 'soon'"),
         ({"segment.ms": True}, "segment.ms is True"),
         ({"preallocate": 1}, "preallocate is 1; it must be true or false"),
-        ({"retention": 1}, "no topic setting 'retention'; known settings: compression.type"),
+        ({"retention": 1}, "no topic setting 'retention'; known settings: cleanup.policy"),
     ):
         with pytest.raises(InvalidConfig, match=words):
             check_config(config)

@@ -23,6 +23,7 @@ class Slices:
         self.threads: list[int] = []
         self.started = threading.Event()
         self.closed = False
+        self.bytes_per_s_max: int | None = None
 
     def run(self) -> Iterator[int]:
         try:
