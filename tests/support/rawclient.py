@@ -49,6 +49,7 @@ INVALID_REQUEST = 42
 POLICY_VIOLATION = 44
 OUT_OF_ORDER_SEQUENCE_NUMBER = 45
 INVALID_PRODUCER_EPOCH = 47
+KAFKA_STORAGE_ERROR = 56
 UNKNOWN_PRODUCER_ID = 59
 NON_EMPTY_GROUP = 68
 GROUP_ID_NOT_FOUND = 69
@@ -105,7 +106,9 @@ class RawClient:
         encoding: EncodingName = "json",
         socket: SocketName = "DEALER",
         timeout_ms: int = REPLY_TIMEOUT_MS,
+        curve: tuple[str, str, str] | None = None,
     ) -> None:
+        """``curve``: the server's public key, the client's own and its secret one, for CURVE."""
         self.encoding: EncodingName = encoding
         self.kind: SocketName = socket
         self._context = zmq.Context()
@@ -113,6 +116,11 @@ class RawClient:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
         self.socket.setsockopt(zmq.SNDTIMEO, timeout_ms)
+        if curve is not None:
+            server_key, public_key, secret_key = curve
+            self.socket.curve_serverkey = server_key.encode()
+            self.socket.curve_publickey = public_key.encode()
+            self.socket.curve_secretkey = secret_key.encode()
         self.socket.connect(endpoint)
         self._ids = itertools.count(1)
 

@@ -1,0 +1,227 @@
+"""Consumers of real Kafka clients, each on a thread of its own: what they hold, and what they were given.
+
+One kind of object for confluent-kafka, kafka-python and aiokafka, so that one group can have all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import confluent_kafka
+
+SESSION_MS = 6_000
+"""The shortest that the coordinator takes, as Kafka's."""
+POLL_S = 0.1
+END_TIMEOUT_S = 20.0
+WAIT_TIMEOUT_S = 30.0
+
+Place = tuple[str, int]
+
+
+def wait_until(met: Callable[[], bool], what: str, timeout_s: float = WAIT_TIMEOUT_S) -> None:
+    """Returns as soon as ``met`` is; fails with ``what`` where it takes too long."""
+    deadline_s = time.monotonic() + timeout_s
+    while not met():
+        assert time.monotonic() < deadline_s, f"{what}: not within {timeout_s:g} s"
+        threading.Event().wait(0.02)
+
+
+class GroupMember(ABC):
+    """A consumer that reads and commits until it is told to end."""
+
+    def __init__(self, bootstrap: str, group: str, topics: list[str], **options: Any) -> None:
+        self.bootstrap, self.group, self.topics, self.options = bootstrap, group, topics, options
+        self.held: frozenset[Place] = frozenset()
+        self.delivered: list[tuple[Place, int, bytes]] = []
+        """Partition, offset and value of every record, in the order in which they came."""
+        self.gained = 0
+        """How many times it was told of partitions."""
+        self.failure: BaseException | None = None
+        self._ending = threading.Event()
+        self._leaves = True
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
+
+    def _live(self) -> None:
+        try:
+            self.live()
+        except BaseException as failure:  # the test looks at it
+            self.failure = failure
+        finally:
+            self.held = frozenset()
+
+    @abstractmethod
+    def live(self) -> None:
+        """Read until ``is_ending``."""
+
+    @property
+    def is_ending(self) -> bool:
+        return self._ending.is_set()
+
+    def note(self, topic: str, partition: int, offset: int, value: bytes | None) -> None:
+        self.delivered.append(((topic, partition), offset, value or b""))
+
+    def tell_end(self) -> None:
+        """Leave; ``end`` waits for it."""
+        self._ending.set()
+
+    def end(self) -> None:
+        """Leave the group in order, and be done."""
+        self._ending.set()
+        self._thread.join(END_TIMEOUT_S)
+        assert not self._thread.is_alive(), f"{type(self).__name__} does not end"
+        if self.failure is not None:
+            raise self.failure
+
+    @property
+    def values(self) -> set[bytes]:
+        """What it was given."""
+        return {value for _, _, value in self.delivered}
+
+
+class ConfluentMember(GroupMember):
+    """librdkafka."""
+
+    def live(self) -> None:
+        consumer = confluent_kafka.Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": self.group,
+                "auto.offset.reset": "earliest",
+                "session.timeout.ms": SESSION_MS,
+                "heartbeat.interval.ms": 500,
+                "enable.auto.commit": False,
+                "client.id": "confluent",
+                **self.options,
+            }
+        )
+        cooperative = self.options.get("partition.assignment.strategy") == "cooperative-sticky"
+
+        def gain(_: Any, partitions: list[Any]) -> None:
+            found = frozenset((each.topic, each.partition) for each in partitions)
+            self.held = self.held | found if cooperative else found
+            self.gained += 1
+
+        def lose(_: Any, partitions: list[Any]) -> None:
+            self.held -= {(each.topic, each.partition) for each in partitions}
+
+        consumer.subscribe(self.topics, on_assign=gain, on_revoke=lose, on_lost=lose)
+        try:
+            while not self.is_ending:
+                self._read(consumer)
+        finally:
+            consumer.close()
+
+    def _read(self, consumer: Any) -> None:
+        message = consumer.poll(POLL_S)
+        if message is None:
+            return
+        if message.error() is not None:
+            if message.error().retriable() or message.error().code() < 0:
+                return
+            raise confluent_kafka.KafkaException(message.error())
+        self.note(message.topic(), message.partition(), message.offset(), message.value())
+        try:
+            consumer.commit(message, asynchronous=False)
+        except confluent_kafka.KafkaException:
+            return  # a rebalance, or a broker that is just starting again: read once more, by somebody
+
+
+class KafkaPythonMember(GroupMember):
+    """kafka-python."""
+
+    def live(self) -> None:
+        from kafka import ConsumerRebalanceListener, KafkaConsumer  # noqa: PLC0415
+        from kafka.errors import KafkaError  # noqa: PLC0415
+
+        member = self
+
+        class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+            def on_partitions_revoked(self, revoked: Any) -> None:
+                member.held = frozenset()
+
+            def on_partitions_assigned(self, assigned: Any) -> None:
+                member.held = frozenset((each.topic, each.partition) for each in assigned)
+                member.gained += 1
+
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            group_id=self.group,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=500,
+            enable_auto_commit=False,
+            client_id="kafka-python",
+            **self.options,
+        )
+        consumer.subscribe(self.topics, listener=Listener())
+        try:
+            while not self.is_ending:
+                for records in consumer.poll(timeout_ms=int(POLL_S * 1000)).values():
+                    for record in records:
+                        self.note(record.topic, record.partition, record.offset, record.value)
+                try:
+                    consumer.commit()
+                except KafkaError:
+                    continue  # a rebalance: what was read is read once more, by somebody
+        finally:
+            consumer.close()
+
+
+class AiokafkaMember(GroupMember):
+    """aiokafka."""
+
+    def live(self) -> None:
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener  # noqa: PLC0415
+        from aiokafka.errors import KafkaError  # noqa: PLC0415
+
+        member = self
+
+        class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+            async def on_partitions_revoked(self, revoked: Any) -> None:
+                member.held = frozenset()
+
+            async def on_partitions_assigned(self, assigned: Any) -> None:
+                member.held = frozenset((each.topic, each.partition) for each in assigned)
+                member.gained += 1
+
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            group_id=self.group,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=500,
+            enable_auto_commit=False,
+            client_id="aiokafka",
+            **self.options,
+        )
+        consumer.subscribe(self.topics, listener=Listener())
+        await consumer.start()
+        try:
+            while not self.is_ending:
+                found = await consumer.getmany(timeout_ms=int(POLL_S * 1000))
+                for records in found.values():
+                    for record in records:
+                        self.note(record.topic, record.partition, record.offset, record.value)
+                try:
+                    if found:
+                        await consumer.commit()
+                except KafkaError:
+                    continue  # as above
+        finally:
+            await consumer.stop()
+
+
+KINDS: dict[str, type[GroupMember]] = {
+    "confluent": ConfluentMember,
+    "kafka-python": KafkaPythonMember,
+    "aiokafka": AiokafkaMember,
+}
