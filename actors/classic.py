@@ -7,21 +7,37 @@ Rule 2. Sync barrier: the leader brings the assignments of all; nobody is answer
 Rule 3. A generation begins when the join barrier closes. What comes with another one is refused.
 
 Pure: time comes as an argument, requests wait under a token that the caller chose, and every method
-returns the answers that are due. ``image`` is what must be durable before those answers leave.
+returns the answers that are due. What must be durable before those answers leave has changed whenever
+``changes`` has.
 """
 
 from __future__ import annotations
 
-import enum
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from actors.classic_members import (
+    Answer,
+    ClassicMember,
+    Joined,
+    MemberImage,
+    Roster,
+    Synced,
+    Token,
+    image_of,
+)
+from actors.classic_states import CLASSIC_TRANSITIONS, ClassicState, ClassicStep
 from actors.membership import MEMBERS_PER_GROUP_MAX
+from actors.messages import (
+    ClassicJoin,
+    ClassicJoined,
+    ClassicLeaver,
+    ClassicMemberRequest,
+    ClassicSync,
+)
 from actors.transitions import look_up
 from odradek.protocol.errors import (
     FencedInstanceId,
@@ -29,206 +45,94 @@ from odradek.protocol.errors import (
     IllegalGeneration,
     InconsistentGroupProtocol,
     MemberIdRequired,
-    OdradekError,
     RebalanceInProgress,
     UnknownMemberId,
 )
 
 INITIAL_DELAY_S = 3.0
-"""How long the first rebalance of an empty group waits for more members: Kafka's
-group.initial.rebalance.delay.ms."""
+"""How long the first rebalance of an empty group waits for more members after the one that came last:
+Kafka's group.initial.rebalance.delay.ms."""
 NO_GENERATION = -1
 """Of an administrator's commit, and of a member that has not joined."""
 
 
-class ClassicState(enum.Enum):
-    """Kafka's words."""
-
-    EMPTY = "Empty"
-    PREPARING = "PreparingRebalance"
-    COMPLETING = "CompletingRebalance"
-    STABLE = "Stable"
-    DEAD = "Dead"
-
-
-class ClassicStep(enum.Enum):
-    """What can happen to a classic group."""
-
-    REBALANCE = "rebalance"  # members must join (again)
-    JOINED = "all_joined"  # the join barrier closes: a new generation
-    SYNCED = "leader_synced"  # the sync barrier closes: everybody has an assignment
-    VACATE = "vacate"  # nobody joined, or the last one left
-    DELETE = "delete"  # deleted, expired, or about to become a consumer group
-
-
-CLASSIC_TRANSITIONS: dict[tuple[ClassicState, ClassicStep], ClassicState] = {
-    (ClassicState.EMPTY, ClassicStep.REBALANCE): ClassicState.PREPARING,
-    (ClassicState.EMPTY, ClassicStep.DELETE): ClassicState.DEAD,
-    (ClassicState.PREPARING, ClassicStep.JOINED): ClassicState.COMPLETING,
-    (ClassicState.PREPARING, ClassicStep.VACATE): ClassicState.EMPTY,
-    (ClassicState.COMPLETING, ClassicStep.REBALANCE): ClassicState.PREPARING,
-    (ClassicState.COMPLETING, ClassicStep.SYNCED): ClassicState.STABLE,
-    (ClassicState.STABLE, ClassicStep.REBALANCE): ClassicState.PREPARING,
-}
-"""Every transition there is. A pair without an entry raises InvalidTransition."""
-
-Token = int
-"""Names a request that waits; the caller's."""
-
-
-class Protocol(msgspec.Struct, frozen=True):
-    """A way to assign that a member knows, and what it tells the leader about itself for it."""
-
-    name: str
-    metadata: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class JoinAsk:
-    """A JoinGroup request. ``member_id`` None: none yet."""
-
-    member_id: str | None
-    protocol_type: str
-    protocols: tuple[Protocol, ...]
-    session_timeout_ms: int
-    rebalance_timeout_ms: int
-    instance_id: str | None = None
-    client_id: str | None = None
-
-
-class JoinedMember(NamedTuple):
-    """What the leader learns of each."""
-
-    member_id: str
-    instance_id: str | None
-    metadata: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """The answer to a join; ``members`` only for the leader."""
-
-    generation: int
-    protocol: str
-    leader: str
-    member_id: str
-    members: tuple[JoinedMember, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Synced:
-    """The answer to a sync."""
-
-    protocol: str
-    assignment: bytes
-
-
-class Answer(NamedTuple):
-    """What the request that waits under ``to`` gets."""
-
-    to: Token
-    result: Joined | Synced | OdradekError
-
-
-class MemberImage(msgspec.Struct, frozen=True):
-    """A member as it is kept."""
-
-    member_id: str
-    protocols: tuple[Protocol, ...]
-    session_timeout_ms: int
-    rebalance_timeout_ms: int
-    instance_id: str | None = None
-    client_id: str | None = None
-    assignment: bytes = b""
-
-
-class ClassicImage(msgspec.Struct, frozen=True):
-    """All of a group that must survive a crash."""
-
-    generation: int
-    protocol_type: str | None
-    protocol: str | None
-    leader: str | None
-    members: tuple[MemberImage, ...] = ()
-
-
-@dataclass(slots=True)
-class _Member:
-    """One member; ``join`` and ``sync`` are requests of it that wait."""
-
-    image: MemberImage
-    expires_s: float
-    join: Token | None = None
-    sync: Token | None = None
-
-    @property
-    def id(self) -> str:
-        return self.image.member_id
-
-    def touch(self, now_s: float) -> None:
-        self.expires_s = now_s + self.image.session_timeout_ms / 1000
-
-    def metadata(self, protocol: str) -> bytes:
-        return next(known.metadata for known in self.image.protocols if known.name == protocol)
-
-
-@dataclass(slots=True)
 class ClassicGroup:
     """One group; see the module. Methods raise the OdradekError that the asking request gets at once."""
 
-    name: str
-    state: ClassicState = ClassicState.EMPTY
-    generation: int = 0
-    protocol_type: str | None = None
-    protocol: str | None = None
-    leader: str | None = None
-    members: dict[str, _Member] = field(default_factory=dict)
-    _promised: dict[str, float] = field(default_factory=dict)
-    """Member ids that were given out and have not joined yet, and until when they may."""
-    _open_until_s: float = math.inf
-    """When the join barrier, or the sync barrier, closes for who has not come."""
-    _not_before_s: float = -math.inf
-    """The first rebalance waits at least until then."""
+    def __init__(self, name: str, generation: int = 0, initial_delay_s: float = INITIAL_DELAY_S) -> None:
+        self.name = name
+        self.state = ClassicState.EMPTY
+        self.generation = generation
+        self.protocol_type: str | None = None
+        self.protocol: str | None = None
+        self.leader: str | None = None
+        self.changes = 0
+        """Rises with every change of what must be kept."""
+        self._roster = Roster()
+        self._initial_delay_s = initial_delay_s
+        self._promised: dict[str, float] = {}
+        """Member ids that were given out and have not joined yet, and until when they may."""
+        self._open_until_s = math.inf
+        """When the join barrier, or the sync barrier, closes for who has not come."""
+        self._not_before_s = -math.inf
+        """The first rebalance waits at least until then, or until its barrier closes for all."""
+
+    @property
+    def members(self) -> dict[str, ClassicMember]:
+        """All that are in, by id."""
+        return self._roster.members
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether there is neither a member nor anybody who was promised to become one."""
+        return not self.members and not self._promised
+
+    @property
+    def size_bytes(self) -> int:
+        """What members and leaders sent, as far as it is kept."""
+        return self._roster.size_bytes
 
     # -- requests ------------------------------------------------------------------------------------
 
-    def join(self, to: Token, ask: JoinAsk, new_id: str, now_s: float) -> list[Answer]:
+    def join(self, to: Token, request: ClassicJoin, new_id: str, now_s: float) -> list[Answer]:
         """A member joins, or joins again. Raises MemberIdRequired (with ``new_id`` as its message),
         UnknownMemberId, FencedInstanceId, InconsistentGroupProtocol, GroupMaxSizeReached."""
-        self._check_protocols(ask)
-        if ask.instance_id is not None:
-            twin = self._with_instance(ask.instance_id)
-            if twin is not None and ask.member_id is None:
-                return self._replace(twin, to, ask, new_id, now_s)
-            if twin is not None and twin.id != ask.member_id:
-                raise FencedInstanceId(f"instance {ask.instance_id!r} is member {twin.id} now")
-        if ask.member_id is None:
-            return self._first_join(to, ask, new_id, now_s)
-        member = self.members.get(ask.member_id)
-        if member is None:
-            if self._promised.pop(ask.member_id, None) is None:
-                raise self._stranger(ask.member_id)
-            return self._enter(to, ask, ask.member_id, now_s)
-        return self._join_again(member, to, ask, now_s)
+        twin = None if request.instance_id is None else self._roster.with_instance(request.instance_id)
+        self._check_protocols(request, without=request.member_id or (twin.id if twin is not None else None))
+        if request.member_id is None:
+            if twin is not None:
+                return self._replace(twin, to, request, new_id, now_s)
+            return self._first_join(to, request, new_id, now_s)
+        if twin is not None and twin.id != request.member_id:
+            raise FencedInstanceId(f"instance {request.instance_id!r} is member {twin.id} now")
+        member = self.members.get(request.member_id)
+        if member is not None and (request.instance_id is None or twin is not None):
+            return self._join_again(member, to, request, now_s)
+        if request.instance_id is None and self._promised.pop(request.member_id, None) is not None:
+            return self._enter(to, request, request.member_id, now_s)
+        raise self._stranger(request.member_id)
 
-    def _first_join(self, to: Token, ask: JoinAsk, new_id: str, now_s: float) -> list[Answer]:
+    def _first_join(self, to: Token, request: ClassicJoin, new_id: str, now_s: float) -> list[Answer]:
         if len(self.members) + len(self._promised) >= MEMBERS_PER_GROUP_MAX:
             raise GroupMaxSizeReached(f"group {self.name!r} has {MEMBERS_PER_GROUP_MAX} members already")
-        if ask.instance_id is not None:
-            return self._enter(to, ask, new_id, now_s)
-        self._promised[new_id] = now_s + ask.session_timeout_ms / 1000
+        if request.instance_id is not None or not request.id_first:
+            return self._enter(to, request, new_id, now_s)
+        self._promised[new_id] = now_s + request.session_timeout_ms / 1000
         raise MemberIdRequired(new_id)
 
-    def _enter(self, to: Token, ask: JoinAsk, member_id: str, now_s: float) -> list[Answer]:
+    def _enter(self, to: Token, request: ClassicJoin, member_id: str, now_s: float) -> list[Answer]:
         if not self.members:
-            self._not_before_s = now_s + min(INITIAL_DELAY_S, ask.rebalance_timeout_ms / 1000)
-            self.protocol_type = ask.protocol_type
-        member = self.members[member_id] = _Member(_image_of(ask, member_id), now_s)
+            self.protocol_type = request.protocol_type
+        if not self.members or now_s < self._not_before_s:
+            self._not_before_s = now_s + self._initial_delay_s
+        member = self._roster.put(ClassicMember(member_id, image_of(request), now_s))
         return self._park_join(member, to, now_s)
 
-    def _join_again(self, member: _Member, to: Token, ask: JoinAsk, now_s: float) -> list[Answer]:
-        unchanged = member.image.protocols == ask.protocols
-        member.image = _image_of(ask, member.id, member.image.assignment)
+    def _join_again(
+        self, member: ClassicMember, to: Token, request: ClassicJoin, now_s: float
+    ) -> list[Answer]:
+        unchanged = member.image.protocols == tuple(request.protocols)
+        self._roster.change(member, image_of(request, member.image))
         settled = self.state is ClassicState.COMPLETING or (
             self.state is ClassicState.STABLE and member.id != self.leader
         )
@@ -237,22 +141,24 @@ class ClassicGroup:
             return [Answer(to, self._joined(member))]
         return self._park_join(member, to, now_s)
 
-    def _replace(self, twin: _Member, to: Token, ask: JoinAsk, new_id: str, now_s: float) -> list[Answer]:
+    def _replace(
+        self, twin: ClassicMember, to: Token, request: ClassicJoin, new_id: str, now_s: float
+    ) -> list[Answer]:
         """A static member is back under another id. Where it says the same, nobody else notices."""
-        unchanged = twin.image.protocols == ask.protocols
-        del self.members[twin.id]
-        image = _image_of(ask, new_id, twin.image.assignment)
-        member = self.members[new_id] = _Member(image, now_s)
+        unchanged = twin.image.protocols == tuple(request.protocols)
+        self._roster.take(twin.id)
+        member = self._roster.put(ClassicMember(new_id, image_of(request, twin.image), now_s))
         if self.leader == twin.id:
             self.leader = new_id
-        fenced = FencedInstanceId(f"instance {ask.instance_id!r} is member {new_id} now")
+        fenced = FencedInstanceId(f"instance {request.instance_id!r} is member {new_id} now")
         answers = [Answer(token, fenced) for token in (twin.join, twin.sync) if token is not None]
         if self.state is ClassicState.STABLE and unchanged:
+            self.changes += 1
             member.touch(now_s)
             return [*answers, Answer(to, self._joined(member))]
         return [*answers, *self._park_join(member, to, now_s)]
 
-    def _park_join(self, member: _Member, to: Token, now_s: float) -> list[Answer]:
+    def _park_join(self, member: ClassicMember, to: Token, now_s: float) -> list[Answer]:
         answers = []
         if member.join is not None:
             answers.append(Answer(member.join, RebalanceInProgress("a later join took this one's place")))
@@ -262,12 +168,11 @@ class ClassicGroup:
             answers += self._rebalance(now_s)
         return answers + self._close_join_barrier(now_s)
 
-    def sync(
-        self, to: Token, member_id: str, generation: int, assignments: Mapping[str, bytes], now_s: float
-    ) -> list[Answer]:
+    def sync(self, to: Token, request: ClassicSync, now_s: float) -> list[Answer]:
         """A member waits for its assignment; the leader brings all. Raises UnknownMemberId,
-        IllegalGeneration, RebalanceInProgress."""
-        member = self._member(member_id, generation)
+        FencedInstanceId, IllegalGeneration, InconsistentGroupProtocol, RebalanceInProgress."""
+        member = self._member(request.member_id, request.generation, request.instance_id)
+        self._check_agreed(request)
         member.touch(now_s)
         if self.state is ClassicState.PREPARING:
             raise RebalanceInProgress(f"group {self.name!r} is rebalancing; join it again")
@@ -277,11 +182,13 @@ class ClassicGroup:
         if member.sync is not None:
             answers.append(Answer(member.sync, RebalanceInProgress("a later sync took this one's place")))
         member.sync = to
-        if member_id != self.leader:
+        if member.id != self.leader:
             return answers
         for each in self.members.values():
-            each.image = msgspec.structs.replace(each.image, assignment=assignments.get(each.id, b""))
+            assignment = request.assignments.get(each.id, b"")
+            self._roster.change(each, msgspec.structs.replace(each.image, assignment=assignment))
         self._step(ClassicStep.SYNCED)
+        self.changes += 1
         return answers + self._answer_syncs(now_s)
 
     def _answer_syncs(self, now_s: float) -> list[Answer]:
@@ -293,33 +200,41 @@ class ClassicGroup:
                 member.touch(now_s)
         return answers
 
-    def heartbeat(self, member_id: str, generation: int, now_s: float) -> None:
-        """A member lives. Raises UnknownMemberId, IllegalGeneration, or RebalanceInProgress: join again."""
-        member = self._member(member_id, generation)
+    def heartbeat(self, request: ClassicMemberRequest, now_s: float) -> None:
+        """A member lives. Raises UnknownMemberId, FencedInstanceId, IllegalGeneration, or
+        RebalanceInProgress: join again."""
+        member = self._member(request.member_id, request.generation, request.instance_id)
         member.touch(now_s)
         if self.state is ClassicState.PREPARING:
             raise RebalanceInProgress(f"group {self.name!r} is rebalancing; join it again")
 
-    def leave(self, member_id: str, now_s: float) -> list[Answer]:
-        """A member goes, of its own will. Raises UnknownMemberId."""
-        if self._promised.pop(member_id, None) is not None:
-            return []
+    def leave(self, leaver: ClassicLeaver, now_s: float) -> list[Answer]:
+        """A member goes, or an administrator has a static one go. Raises UnknownMemberId,
+        FencedInstanceId."""
+        member_id = leaver.member_id
+        if leaver.instance_id is not None:
+            member_id = self._instance(leaver.instance_id, member_id).id
+        if member_id is not None and self._promised.pop(member_id, None) is not None:
+            return self._close_join_barrier(now_s)
         if member_id not in self.members:
             raise self._stranger(member_id)
         return self._remove([member_id], now_s)
 
-    def check_commit(self, member_id: str | None, generation: int) -> None:
+    def check_commit(
+        self, member_id: str | None, generation: int, instance_id: str | None, now_s: float
+    ) -> None:
         """Who may commit: a member of this generation, or an administrator while nobody is in.
 
-        Raises UnknownMemberId, IllegalGeneration, RebalanceInProgress.
+        Raises UnknownMemberId, FencedInstanceId, IllegalGeneration, RebalanceInProgress.
         """
-        if member_id is None and generation == NO_GENERATION:
+        if member_id is None and instance_id is None and generation <= NO_GENERATION:
             if self.members:
                 raise UnknownMemberId(f"group {self.name!r} has members; only they may commit")
             return
-        self._member(member_id or "", generation)
+        member = self._member(member_id, generation, instance_id)
         if self.state is ClassicState.COMPLETING:
             raise RebalanceInProgress(f"group {self.name!r} waits for its leader's assignment")
+        member.touch(now_s)
 
     def delete(self) -> None:
         """The group is no more. Raises InvalidTransition where it has members."""
@@ -347,23 +262,31 @@ class ClassicGroup:
             late += [each.id for each in absent if each.image.instance_id is None and each.id not in late]
         return self._remove(late, now_s) if late else self._close_join_barrier(now_s)
 
-    def _expiring(self) -> list[_Member]:
-        """Who waits for an answer is not expected to say anything."""
-        return [each for each in self.members.values() if each.join is None and each.sync is None]
+    def prolong(self, now_s: float) -> None:
+        """Nobody could be heard for a while: every session, and every barrier, has its whole time again."""
+        for member in self.members.values():
+            member.touch(now_s)
+        if self._open_until_s < math.inf and self.members:
+            self._open_until_s = now_s + self._longest_rebalance_s()
+
+    def _expiring(self) -> Iterable[ClassicMember]:
+        return (each for each in self.members.values() if not each.is_waiting)
 
     # -- the barriers --------------------------------------------------------------------------------
 
+    def _longest_rebalance_s(self) -> float:
+        return max(member.rebalance_timeout_s for member in self.members.values())
+
     def _rebalance(self, now_s: float) -> list[Answer]:
         self._step(ClassicStep.REBALANCE)
-        timeout_ms = max(member.image.rebalance_timeout_ms for member in self.members.values())
-        self._open_until_s = now_s + timeout_ms / 1000
-        waiting = [member for member in self.members.values() if member.sync is not None]
+        self._open_until_s = now_s + self._longest_rebalance_s()
         answers = []
-        for member in waiting:
-            assert member.sync is not None
-            answers.append(Answer(member.sync, RebalanceInProgress(f"group {self.name!r} is rebalancing")))
-            member.sync = None
-            member.touch(now_s)
+        for member in self.members.values():
+            if member.sync is not None:
+                rebalancing = RebalanceInProgress(f"group {self.name!r} is rebalancing")
+                answers.append(Answer(member.sync, rebalancing))
+                member.sync = None
+                member.touch(now_s)
         return answers
 
     def _all_joined(self) -> bool:
@@ -373,28 +296,29 @@ class ClassicGroup:
         """Nothing, unless all are there or the time is up."""
         if self.state is not ClassicState.PREPARING:
             return []
-        if now_s < self._open_until_s and (not self._all_joined() or now_s < self._not_before_s):
+        if now_s < self._open_until_s and not (self._all_joined() and now_s >= self._not_before_s):
             return []
         for member in list(self.members.values()):
             if member.join is None and member.image.instance_id is None:
-                del self.members[member.id]
+                self._roster.take(member.id)
         joined = [member for member in self.members.values() if member.join is not None]
         if not joined:
-            return self._vacate() if not self.members else self._wait_longer(now_s)
+            return self._vacate() if not self.members else self._wait_longer()
         return self._begin_generation(joined, now_s)
 
-    def _wait_longer(self, now_s: float) -> list[Answer]:
+    def _wait_longer(self) -> list[Answer]:
         """Only static members are left, and none has come yet: until their sessions end."""
         self._open_until_s = min(member.expires_s for member in self.members.values())
         return []
 
-    def _begin_generation(self, joined: Sequence[_Member], now_s: float) -> list[Answer]:
+    def _begin_generation(self, joined: Sequence[ClassicMember], now_s: float) -> list[Answer]:
         self._step(ClassicStep.JOINED)
+        self.changes += 1
         self.generation += 1
         self.protocol = self._chosen_protocol()
         if self.leader not in {member.id for member in joined}:
             self.leader = joined[0].id
-        self._open_until_s = now_s + max(m.image.rebalance_timeout_ms for m in self.members.values()) / 1000
+        self._open_until_s = now_s + self._longest_rebalance_s()
         answers = []
         for member in joined:
             assert member.join is not None
@@ -405,7 +329,7 @@ class ClassicGroup:
 
     def _chosen_protocol(self) -> str:
         """Of those that all know, the one that most members prefer; the first by name of several."""
-        common = self._common_protocols()
+        common = self._roster.common_protocols() or set()
         votes = Counter(
             next(known.name for known in member.image.protocols if known.name in common)
             for member in self.members.values()
@@ -415,7 +339,8 @@ class ClassicGroup:
     def _remove(self, member_ids: Sequence[str], now_s: float) -> list[Answer]:
         answers = []
         for member_id in member_ids:
-            member = self.members.pop(member_id)
+            member = self._roster.take(member_id)
+            assert member is not None
             tokens = [token for token in (member.join, member.sync) if token is not None]
             answers += [Answer(token, self._stranger(member_id)) for token in tokens]
         if self.state in (ClassicState.STABLE, ClassicState.COMPLETING):
@@ -429,6 +354,7 @@ class ClassicGroup:
 
     def _vacate(self) -> list[Answer]:
         self._step(ClassicStep.VACATE)
+        self.changes += 1
         self.generation += 1
         self.leader = self.protocol = None
         self._open_until_s, self._not_before_s = math.inf, -math.inf
@@ -439,32 +365,42 @@ class ClassicGroup:
 
     # -- questions -----------------------------------------------------------------------------------
 
-    def _check_protocols(self, ask: JoinAsk) -> None:
-        names = {known.name for known in ask.protocols}
-        if not names:
-            raise InconsistentGroupProtocol("a member that joins names at least one protocol")
-        others = [member for member in self.members.values() if member.id != ask.member_id]
-        if others and ask.protocol_type != self.protocol_type:
+    def _check_protocols(self, request: ClassicJoin, without: str | None) -> None:
+        """A member goes by what the others know, not by what it once said itself."""
+        names = {known.name for known in request.protocols}
+        if not names or not request.protocol_type:
+            raise InconsistentGroupProtocol("a member that joins names its type and at least one protocol")
+        common = self._roster.common_protocols(without)
+        if common is None:
+            return
+        if request.protocol_type != self.protocol_type:
             raise InconsistentGroupProtocol(
-                f"group {self.name!r} has members of type {self.protocol_type!r}, not {ask.protocol_type!r}"
+                f"group {self.name!r} has members of type {self.protocol_type!r}, "
+                f"not {request.protocol_type!r}"
             )
-        for member in others:
-            names &= {known.name for known in member.image.protocols}
-        if not names:
+        if not names & common:
             raise InconsistentGroupProtocol(f"group {self.name!r} has no protocol that all its members know")
 
-    def _common_protocols(self) -> set[str]:
-        return set.intersection(
-            *({known.name for known in member.image.protocols} for member in self.members.values())
-        )
+    def _check_agreed(self, request: ClassicSync) -> None:
+        said = (request.protocol_type or self.protocol_type, request.protocol or self.protocol)
+        if said != (self.protocol_type, self.protocol):
+            raise InconsistentGroupProtocol(
+                f"group {self.name!r} goes by {self.protocol_type!r} and {self.protocol!r}, not by {said}"
+            )
 
-    def _with_instance(self, instance_id: str) -> _Member | None:
-        return next(
-            (member for member in self.members.values() if member.image.instance_id == instance_id), None
-        )
+    def _instance(self, instance_id: str, member_id: str | None) -> ClassicMember:
+        """The static member of that name. Raises UnknownMemberId, or FencedInstanceId for its old self."""
+        member = self._roster.with_instance(instance_id)
+        if member is None:
+            raise UnknownMemberId(f"group {self.name!r} has no instance {instance_id!r}; join it again")
+        if member_id not in (None, member.id):
+            raise FencedInstanceId(f"instance {instance_id!r} is member {member.id} now")
+        return member
 
-    def _member(self, member_id: str, generation: int) -> _Member:
-        member = self.members.get(member_id)
+    def _member(self, member_id: str | None, generation: int, instance_id: str | None) -> ClassicMember:
+        if instance_id is not None:
+            self._instance(instance_id, member_id or "")
+        member = self.members.get(member_id or "")
         if member is None:
             raise self._stranger(member_id)
         if generation != self.generation:
@@ -473,49 +409,38 @@ class ClassicGroup:
             )
         return member
 
-    def _stranger(self, member_id: str) -> UnknownMemberId:
+    def _stranger(self, member_id: str | None) -> UnknownMemberId:
         return UnknownMemberId(f"group {self.name!r} has no member {member_id}; join it again without an id")
 
-    def _joined(self, member: _Member) -> Joined:
+    def _joined(self, member: ClassicMember) -> Joined:
         protocol, leader = self.protocol or "", self.leader or ""
         if member.id != leader:
             return Joined(self.generation, protocol, leader, member.id)
         members = tuple(
-            JoinedMember(each.id, each.image.instance_id, each.metadata(protocol))
+            ClassicJoined(each.id, each.image.instance_id, each.image.metadata(protocol))
             for each in self.members.values()
         )
         return Joined(self.generation, protocol, leader, member.id, members)
 
-    def _synced(self, member: _Member) -> Synced:
+    def _synced(self, member: ClassicMember) -> Synced:
         return Synced(self.protocol or "", member.image.assignment)
 
-    # -- what is kept --------------------------------------------------------------------------------
+    # -- after a restart -----------------------------------------------------------------------------
 
-    def image(self) -> ClassicImage:
-        """To be stored whenever a generation becomes stable or the group empty, before its answers leave."""
-        members = tuple(member.image for member in self.members.values())
-        return ClassicImage(self.generation, self.protocol_type, self.protocol, self.leader, members)
+    def restore(self, members: Mapping[str, MemberImage], *, settled: bool, now_s: float) -> None:
+        """Take up the members that were kept, with a whole session for each.
 
-    @classmethod
-    def restored(cls, name: str, image: ClassicImage, now_s: float) -> ClassicGroup:
-        """The group after a restart: stable or empty, and a whole session for everybody."""
-        group = cls(name, generation=image.generation, protocol_type=image.protocol_type)
-        group.protocol, group.leader = image.protocol, image.leader
-        for stored in image.members:
-            member = group.members[stored.member_id] = _Member(stored, now_s)
-            member.touch(now_s)
-        if group.members:
-            group.state = ClassicState.STABLE
-        return group
+        ``settled``: they have the assignments of this generation; else they must join again.
+        """
+        for member_id, image in members.items():
+            self._roster.put(ClassicMember(member_id, image, now_s)).touch(now_s)
+        if not members:
+            return
+        self.state = ClassicState.STABLE
+        if not settled:
+            self._rebalance(now_s)
 
-
-def _image_of(ask: JoinAsk, member_id: str, assignment: bytes = b"") -> MemberImage:
-    return MemberImage(
-        member_id=member_id,
-        protocols=ask.protocols,
-        session_timeout_ms=ask.session_timeout_ms,
-        rebalance_timeout_ms=ask.rebalance_timeout_ms,
-        instance_id=ask.instance_id,
-        client_id=ask.client_id,
-        assignment=assignment,
-    )
+    def waiting(self) -> list[Token]:
+        """Every request that waits here."""
+        tokens = ((member.join, member.sync) for member in self.members.values())
+        return [token for pair in tokens for token in pair if token is not None]

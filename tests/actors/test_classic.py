@@ -8,19 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.classic import (
-    CLASSIC_TRANSITIONS,
-    INITIAL_DELAY_S,
-    NO_GENERATION,
-    Answer,
-    ClassicGroup,
-    ClassicState,
-    ClassicStep,
-    JoinAsk,
-    Joined,
-    Protocol,
-    Synced,
-)
+from actors.classic import INITIAL_DELAY_S, NO_GENERATION, ClassicGroup
+from actors.classic_members import Answer, Joined, Synced
+from actors.classic_states import CLASSIC_TRANSITIONS, ClassicState, ClassicStep
+from actors.messages import ClassicHeartbeat, ClassicJoin, ClassicLeaver, ClassicSync
+from actors.messages import ClassicProtocol as Protocol
 from actors.transitions import InvalidTransition, look_up
 from odradek.protocol.errors import (
     FencedInstanceId,
@@ -41,10 +33,22 @@ def ask(
     protocols: tuple[Protocol, ...] = RANGE,
     instance_id: str | None = None,
     kind: str = "consumer",
-) -> JoinAsk:
-    return JoinAsk(
-        member_id, kind, protocols, int(SESSION_S * 1000), int(REBALANCE_S * 1000), instance_id=instance_id
+    id_first: bool = True,
+) -> ClassicJoin:
+    return ClassicJoin(
+        group="g",
+        member_id=member_id,
+        protocol_type=kind,
+        protocols=list(protocols),
+        session_timeout_ms=int(SESSION_S * 1000),
+        rebalance_timeout_ms=int(REBALANCE_S * 1000),
+        instance_id=instance_id,
+        id_first=id_first,
     )
+
+
+def word(name: str, generation: int, instance_id: str | None = None) -> ClassicHeartbeat:
+    return ClassicHeartbeat(group="g", member_id=name, generation=generation, instance_id=instance_id)
 
 
 class Table:
@@ -77,8 +81,18 @@ class Table:
 
     def sync(self, name: str, generation: int, assignments: dict[str, bytes] | None = None) -> int:
         token = next(self.tokens)
-        self.take(self.group.sync(token, name, generation, assignments or {}, self.now_s))
+        request = ClassicSync(group="g", member_id=name, generation=generation, assignments=assignments or {})
+        self.take(self.group.sync(token, request, self.now_s))
         return token
+
+    def beat(self, name: str, generation: int, instance_id: str | None = None) -> None:
+        self.group.heartbeat(word(name, generation, instance_id), self.now_s)
+
+    def leave(self, name: str | None, instance_id: str | None = None) -> None:
+        self.take(self.group.leave(ClassicLeaver(member_id=name, instance_id=instance_id), self.now_s))
+
+    def check_commit(self, name: str | None, generation: int, instance_id: str | None = None) -> None:
+        self.group.check_commit(name, generation, instance_id, self.now_s)
 
     def wait(self, seconds: float) -> None:
         """Let time go by, and call the group whenever it wants to be called."""
@@ -135,14 +149,14 @@ def test_two_members_meet_at_both_barriers() -> None:
     assert [member.member_id for member in t.joined(a).members] == ["a", "b"]
     assert t.state() is ClassicState.COMPLETING
     with pytest.raises(RebalanceInProgress):
-        t.group.check_commit("a", 1)
+        t.check_commit("a", 1)
     follower = t.sync("b", 1)
     assert follower not in t.answers
     leader = t.sync("a", 1, {"a": b"0", "b": b"1"})
     assert (t.assignment(leader), t.assignment(follower)) == (b"0", b"1")
     assert t.state() is ClassicState.STABLE
-    t.group.heartbeat("a", 1, t.now_s)
-    t.group.check_commit("b", 1)
+    t.beat("a", 1)
+    t.check_commit("b", 1)
     assert t.assignment(t.sync("b", 1)) == b"1", "asked again after a lost reply"
 
 
@@ -151,7 +165,7 @@ def test_a_third_member_makes_the_others_join_again() -> None:
     t.settle("a", "b")
     c = t.enter("c")
     with pytest.raises(RebalanceInProgress):
-        t.group.heartbeat("a", 1, t.now_s)
+        t.beat("a", 1)
     with pytest.raises(RebalanceInProgress):
         t.sync("a", 1)
     t.join("a")
@@ -161,9 +175,9 @@ def test_a_third_member_makes_the_others_join_again() -> None:
     assert t.joined(c).generation == 2
     for stale in (1, 3):
         with pytest.raises(IllegalGeneration):
-            t.group.heartbeat("a", stale, t.now_s)
+            t.beat("a", stale)
         with pytest.raises(IllegalGeneration):
-            t.group.check_commit("a", stale)
+            t.check_commit("a", stale)
 
 
 def test_who_does_not_join_again_in_time_is_out() -> None:
@@ -174,11 +188,11 @@ def test_who_does_not_join_again_in_time_is_out() -> None:
         t.wait(9)
         if "a" in t.group.members:
             with pytest.raises(RebalanceInProgress):
-                t.group.heartbeat("a", 1, t.now_s)
+                t.beat("a", 1)
     assert t.joined(c).leader == "c"
     assert set(t.group.members) == {"c"}
     with pytest.raises(UnknownMemberId):
-        t.group.heartbeat("a", 1, t.now_s)
+        t.beat("a", 1)
 
 
 def test_a_leader_that_never_syncs_is_out() -> None:
@@ -196,15 +210,15 @@ def test_a_leader_that_never_syncs_is_out() -> None:
 def test_leaving_and_silence() -> None:
     t = Table()
     t.settle("a", "b")
-    t.take(t.group.leave("a", t.now_s))
+    t.leave("a")
     assert t.state() is ClassicState.PREPARING
     b = t.join("b")
     t.sync("b", t.joined(b).generation, {"b": b"all"})
     t.wait(SESSION_S + 1)
     assert (t.state(), t.group.members) == (ClassicState.EMPTY, {})
-    t.group.check_commit(None, NO_GENERATION)
+    t.check_commit(None, NO_GENERATION)
     with pytest.raises(UnknownMemberId):
-        t.take(t.group.leave("b", t.now_s))
+        t.leave("b")
     t.group.delete()
     assert t.state() is ClassicState.DEAD
 
@@ -215,7 +229,7 @@ def test_only_an_empty_group_can_be_deleted() -> None:
     with pytest.raises(InvalidTransition, match=r"Stable.*delete"):
         t.group.delete()
     with pytest.raises(UnknownMemberId):
-        t.group.check_commit(None, NO_GENERATION)
+        t.check_commit(None, NO_GENERATION)
 
 
 def test_a_static_member_is_back_without_a_rebalance_and_its_old_self_is_fenced() -> None:
@@ -231,7 +245,7 @@ def test_a_static_member_is_back_without_a_rebalance_and_its_old_self_is_fenced(
     assert t.assignment(t.sync("s2", 1)) == b"x"
     assert t.state() is ClassicState.STABLE
     with pytest.raises(UnknownMemberId):
-        t.group.heartbeat("s1", 1, t.now_s)
+        t.beat("s1", 1)
     with pytest.raises(FencedInstanceId):
         t.join("s1", instance_id="one")
 
@@ -263,11 +277,82 @@ def test_an_id_that_was_given_out_and_never_used_is_forgotten() -> None:
 def test_what_was_kept_comes_back_stable() -> None:
     t = Table()
     t.settle("a", "b")
-    group = ClassicGroup.restored("g", t.group.image(), t.now_s)
-    assert group.image() == t.group.image()
+    kept = {name: member.image for name, member in t.group.members.items()}
+    group = ClassicGroup("g", 1)
+    group.leader, group.protocol = "a", "range"
+    group.restore(kept, settled=True, now_s=t.now_s)
     assert group.state is ClassicState.STABLE
-    group.heartbeat("b", 1, t.now_s)
-    assert ClassicGroup.restored("g", ClassicGroup("g").image(), 0.0).state is ClassicState.EMPTY
+    group.heartbeat(word("b", 1), t.now_s)
+    again = ClassicSync(group="g", member_id="b", generation=1, protocol="range")
+    assert group.sync(1, again, t.now_s) == [Answer(1, Synced("range", b"b"))]
+    again.protocol = "sticky"
+    with pytest.raises(InconsistentGroupProtocol, match="goes by"):
+        group.sync(2, again, t.now_s)
+    unsettled = ClassicGroup("g", 2)
+    unsettled.restore(kept, settled=False, now_s=t.now_s)
+    assert unsettled.state is ClassicState.PREPARING
+    with pytest.raises(RebalanceInProgress):
+        unsettled.heartbeat(word("b", 2), t.now_s)
+    empty = ClassicGroup("g", 3)
+    empty.restore({}, settled=True, now_s=0.0)
+    assert empty.state is ClassicState.EMPTY
+
+
+def test_while_members_keep_coming_the_first_rebalance_waits_on() -> None:
+    t = Table()
+    a = t.enter("a")
+    t.wait(INITIAL_DELAY_S - 1)
+    b = t.enter("b")
+    t.wait(INITIAL_DELAY_S - 0.1)
+    assert t.answers == {}, "one came, more may"
+    t.wait(0.2)
+    assert (t.joined(a).generation, t.joined(b).generation) == (1, 1)
+
+
+def test_the_first_rebalance_waits_no_longer_than_the_rebalance_time_out() -> None:
+    t = Table()
+    tokens = []
+    for number in range(60):
+        tokens.append(t.enter(f"m{number}"))
+        t.wait(INITIAL_DELAY_S / 2)
+        if tokens[0] in t.answers:
+            break
+    assert t.now_s == pytest.approx(100 + REBALANCE_S, abs=INITIAL_DELAY_S)
+
+
+def test_an_old_client_that_knows_nothing_of_ids_given_first_is_in_at_once() -> None:
+    t = Table()
+    token = next(t.tokens)
+    t.take(t.group.join(token, ask(None, id_first=False), "old", t.now_s))
+    t.wait(INITIAL_DELAY_S)
+    assert t.joined(token).member_id == "old"
+
+
+def test_an_instance_id_must_be_its_members_own() -> None:
+    t = Table()
+    t.join(None, "s1", instance_id="one")
+    t.wait(INITIAL_DELAY_S)
+    t.sync("s1", 1, {"s1": b"x"})
+    t.beat("s1", 1, "one")
+    with pytest.raises(UnknownMemberId, match="no instance"):
+        t.beat("s1", 1, "two")
+    with pytest.raises(FencedInstanceId):
+        t.check_commit("zombie", 1, "one")
+    with pytest.raises(FencedInstanceId):
+        t.leave("zombie", "one")
+    with pytest.raises(UnknownMemberId):
+        t.join("s1", instance_id="two")
+    t.leave(None, "one")
+    assert t.state() is ClassicState.EMPTY, "an administrator needs no member id"
+
+
+def test_a_group_that_nobody_could_be_heard_of_has_its_time_again() -> None:
+    t = Table()
+    t.settle("a")
+    t.now_s += SESSION_S + 5
+    t.group.prolong(t.now_s)
+    t.take(t.group.tick(t.now_s))
+    t.beat("a", 1)
 
 
 @settings(max_examples=150, deadline=None)
@@ -294,9 +379,9 @@ def test_whatever_members_do_everyone_is_answered_once_and_the_group_settles(dat
                 case "sync":
                     waiting.add(t.sync(name, t.group.generation))
                 case "leave":
-                    t.take(t.group.leave(name, t.now_s))
+                    t.leave(name)
                 case "beat":
-                    t.group.heartbeat(name, t.group.generation, t.now_s)
+                    t.beat(name, t.group.generation)
                 case "wait":
                     t.wait(data.draw(st.sampled_from([1.0, 4.0, 11.0])))
         except OdradekError as error:

@@ -1,0 +1,288 @@
+"""The gateway actor: Kafka's requests, each served by the handler of its API over the broker's own actors.
+
+It keeps nothing that must outlive it. What a request means stands in ``actors/kafka``, one generator for
+each request under way; here are the asks that these are waiting for, and the connections that they came on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from actors.acls import AclTable
+from actors.actor import Answer, Envelope, KafkaClosed, KafkaEnvelope, Lost, Message, Moment, Undeliverable
+from actors.effects import Effect, Forward, KafkaReply, Log, Sender
+from actors.kafka.handling import (
+    Ask,
+    Body,
+    Connection,
+    Context,
+    GatewayOptions,
+    Handler,
+    Outcome,
+    Steps,
+    Wait,
+)
+from actors.kafka.sasl import Logins, decoy_secret_of
+from actors.kafka.watches import Watches
+from actors.messages import COORDINATOR, Access, Routes
+from actors.pending import PendingTable, Waiter, lost_error
+from actors.routing import RoutingTable
+from odradek.protocol.errors import CoordinatorNotAvailable, OdradekError, error_from_wire
+from odradek.protocol.messages import DeleteRecords, GroupDelete, OffsetCommit, Produce
+
+REQUESTS_PENDING_MAX = 100_000
+SASL_AUTHENTICATE = 36
+BEFORE_LOG_IN = frozenset({17, 18, SASL_AUTHENTICATE})
+"""SaslHandshake, ApiVersions, SaslAuthenticate: what a client may ask before it has said who it is."""
+_WRITES = (Produce, OffsetCommit, DeleteRecords, GroupDelete)
+
+
+@dataclass(slots=True)
+class Conversation:
+    """One Kafka request under way: its handler, and what the handler waits for."""
+
+    sender: Sender
+    context: Context
+    steps: Steps
+    outcomes: list[Outcome] = field(default_factory=list)
+    missing: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The waiter of one ask."""
+
+    gateway: GatewayActor
+    conversation: Conversation
+    index: int
+
+    def answered(self, answer: Answer) -> Sequence[Effect]:
+        """The other actor replied."""
+        error = answer.reply.error
+        outcome = Outcome(answer.reply, answer.payload, None if error is None else error_from_wire(error))
+        return self.gateway.ended(self.conversation, self.index, outcome)
+
+    def failed(self, error: OdradekError) -> Sequence[Effect]:
+        """No reply will come."""
+        return self.gateway.ended(self.conversation, self.index, Outcome(error=error))
+
+
+class GatewayActor:
+    """Turns Kafka's requests into asks, and what comes of these into Kafka's answers."""
+
+    def __init__(
+        self, options: GatewayOptions, handlers: Mapping[int, Handler], pending: PendingTable | None = None
+    ) -> None:
+        self._options = options
+        self._handlers = handlers
+        self._table = RoutingTable(options.index)
+        self._pending = pending if pending is not None else PendingTable(REQUESTS_PENDING_MAX)
+        self._authorizer = AclTable(enforced=options.is_access_enforced)
+        self._logins = Logins(
+            options.sasl_mechanisms, None, options.new_nonce, decoy_secret_of(options.new_nonce())
+        )
+        self._connections: dict[bytes, Connection] = {}
+        self._conversations: dict[bytes, set[Sender]] = {}
+        self._running: dict[Sender, Conversation] = {}
+        self._watches = Watches(self._forward, self._wake)
+        self._now = Moment(0.0, 0)
+
+    # -- Actor -----------------------------------------------------------------------------------------
+
+    def receive(self, message: Message, now: Moment) -> Sequence[Effect]:
+        """A request of a client, the end of one, an answer of an actor, or news of the supervisor."""
+        self._now = now
+        match message:
+            case KafkaEnvelope():
+                return self._begin(message)
+            case Answer(token=token):
+                pending = self._pending.take(token)
+                return pending.waiter.answered(message) if pending is not None else ()
+            case Undeliverable(token=token, error=error):
+                pending = self._pending.take(token)
+                return pending.waiter.failed(error) if pending is not None else ()
+            case KafkaClosed(identity=identity):
+                self._forget(identity)
+                return ()
+            case Envelope(request=Routes() as routes):
+                effects, lost = self._table.replace(routes)
+                return [*effects, *self._fail_lost(lost)]
+            case Envelope(request=Access() as access):
+                self.take_access(access)
+                return ()
+            case Lost(address=address):
+                return self._fail_lost({address})
+        raise TypeError(f"a gateway has no use for {message!r}")
+
+    def take_access(self, access: Access) -> None:
+        """Who may log in and who may do what, from now on."""
+        enforced = access.enforced or self._options.is_access_enforced
+        self._authorizer = AclTable(access.acls, access.super_users, enforced=enforced)
+        self._logins = replace(self._logins, users={user.name: user for user in access.users})
+
+    def settle(self, now: Moment) -> Sequence[Effect]:
+        """End what has waited too long."""
+        self._now = now
+        return [*self._pending.expire(now.monotonic_s), *self._watches.due(now)]
+
+    def deadline(self) -> float | None:
+        """When the next ask or wait is over."""
+        deadlines = (self._pending.deadline(), self._watches.deadline())
+        return min((each for each in deadlines if each is not None), default=None)
+
+    def stop(self, now: Moment) -> Sequence[Effect]:
+        """Nothing is kept here; clients see their connections end and go on elsewhere."""
+        self._pending.clear()
+        for conversation in self._running.values():
+            conversation.steps.close()
+        self._running.clear()
+        return ()
+
+    # -- conversations ---------------------------------------------------------------------------------
+
+    def _begin(self, envelope: KafkaEnvelope) -> Sequence[Effect]:
+        identity = envelope.sender.identity
+        connection = self._connections.get(identity)
+        if connection is None:
+            connection = self._connections[identity] = self._connect(envelope)
+        context = Context(
+            envelope.api_key,
+            envelope.version,
+            envelope.client_id,
+            connection,
+            self._table,
+            self._options,
+            self._now,
+            self._authorizer,
+            self._watches,
+            self._logins,
+        )
+        if not (connection.authenticated or envelope.api_key in BEFORE_LOG_IN) or connection.closing:
+            return [KafkaReply(envelope.sender, envelope.api_key, envelope.version, None, closes=True)]
+        steps = self._handlers[envelope.api_key](envelope.request, context)
+        conversation = Conversation(envelope.sender, context, steps)
+        self._running[envelope.sender] = conversation
+        self._conversations.setdefault(identity, set()).add(envelope.sender)
+        return self._advance(conversation, None)
+
+    def _connect(self, envelope: KafkaEnvelope) -> Connection:
+        peer = envelope.peer
+        must_log_in = bool(self._options.sasl_mechanisms)
+        return Connection(peer.host, peer.listener, peer.principal, authenticated=not must_log_in)
+
+    def _advance(self, conversation: Conversation, outcomes: Sequence[Outcome] | None) -> list[Effect]:
+        """Let the handler go on until it waits for something, or has answered."""
+        conversation.context.now = self._now
+        effects: list[Effect] = []
+        while True:
+            try:
+                # The first of all: a generator that has not begun takes nothing.
+                step = next(conversation.steps) if outcomes is None else conversation.steps.send(outcomes)
+            except StopIteration as stopped:
+                return [
+                    *effects,
+                    *_noted(conversation, stopped.value),
+                    self._answer(conversation, stopped.value),
+                ]
+            except OdradekError as error:
+                return [*effects, *self._fail(conversation, error)]
+            if isinstance(step, Wait):
+                return [*effects, *self._watches.add(conversation.sender, step)]
+            effects += self._ask(conversation, step)
+            if conversation.missing:
+                return effects
+            outcomes = conversation.outcomes
+
+    def _ask(self, conversation: Conversation, asks: Sequence[Ask]) -> list[Effect]:
+        conversation.outcomes = [Outcome()] * len(asks)
+        conversation.missing = 0
+        effects: list[Effect] = []
+        for index, ask in enumerate(asks):
+            try:
+                effects.append(self._forward(ask, _Asked(self, conversation, index)))
+                conversation.missing += 1
+            except OdradekError as error:
+                conversation.outcomes[index] = Outcome(error=error)
+        return effects
+
+    def _forward(self, ask: Ask, waiter: Waiter) -> Forward:
+        if ask.address == COORDINATOR and not self._table.coordinator_serves:
+            raise CoordinatorNotAvailable("the coordinator is starting; try again")
+        token = self._pending.add(
+            waiter,
+            ask.address,
+            self._now.monotonic_s + ask.timeout_s,
+            writes=isinstance(ask.request, _WRITES),
+            size_bytes=sum(map(len, ask.payload)),
+        )
+        return Forward(ask.address, ask.request, token, ask.payload)
+
+    def ended(self, conversation: Conversation, index: int, outcome: Outcome) -> Sequence[Effect]:
+        """One ask of a conversation came to its end."""
+        if conversation.sender not in self._running:
+            return ()
+        conversation.outcomes[index] = outcome
+        conversation.missing -= 1
+        return () if conversation.missing else self._advance(conversation, conversation.outcomes)
+
+    def _wake(self, sender: Sender) -> Sequence[Effect]:
+        """What a conversation watched has changed, or its time is over."""
+        conversation = self._running.get(sender)
+        return self._advance(conversation, ()) if conversation is not None else ()
+
+    # -- how a conversation ends -----------------------------------------------------------------------
+
+    def _answer(self, conversation: Conversation, body: Body | None) -> Effect:
+        self._end(conversation)
+        context = conversation.context
+        return KafkaReply(
+            conversation.sender, context.api_key, context.version, body, context.connection.closing
+        )
+
+    def _fail(self, conversation: Conversation, error: OdradekError) -> list[Effect]:
+        self._end(conversation)
+        context = conversation.context
+        fields: dict[str, object] = {
+            "level": "warning",
+            "api_key": context.api_key,
+            "version": context.version,
+            "client_id": context.client_id,
+            "error": str(error),
+        }
+        refused = KafkaReply(conversation.sender, context.api_key, context.version, None, closes=True)
+        return [Log("a Kafka request cannot be answered", fields), refused]
+
+    def _end(self, conversation: Conversation) -> None:
+        sender = conversation.sender
+        self._running.pop(sender, None)
+        of_connection = self._conversations.get(sender.identity)
+        if of_connection is not None:
+            of_connection.discard(sender)
+
+    def _forget(self, identity: bytes) -> None:
+        self._connections.pop(identity, None)
+        for sender in self._conversations.pop(identity, ()):
+            conversation = self._running.pop(sender)
+            self._watches.remove(sender)
+            conversation.steps.close()
+
+    def _fail_lost(self, addresses: set[str]) -> list[Effect]:
+        effects: list[Effect] = []
+        for pending in self._pending.take_address(addresses):
+            effects += pending.waiter.failed(lost_error(pending.address, writes=pending.writes))
+        return effects
+
+
+def _noted(conversation: Conversation, body: Body | None) -> list[Effect]:
+    """A log-in that failed, for those who watch the log."""
+    context = conversation.context
+    if context.api_key != SASL_AUTHENTICATE or body is None or not body["error_code"]:
+        return []
+    fields: dict[str, object] = {
+        "level": "warning",
+        "client": context.client_host,
+        "client_id": context.client_id,
+        "error": body["error_message"],
+    }
+    return [Log("a Kafka client could not log in", fields)]

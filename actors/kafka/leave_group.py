@@ -1,0 +1,45 @@
+"""LeaveGroup (13), versions 0 to 5: members leave. From version 3 on several at once, static ones by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.kafka.group_words import DENIED, group_code
+from actors.kafka.handling import Ask, Context, Steps, ask_one
+from actors.messages import COORDINATOR, ClassicLeave, ClassicLeaver, ClassicLeaveReply
+from actors.operations import Operation, ResourceType
+
+SEVERAL_VERSION = 3
+
+
+def handle(request: Any, context: Context) -> Steps:
+    """An error for each that was named; the only one's is the request's up to version 2."""
+    if not context.authorize(Operation.READ, ResourceType.GROUP, request.group_id):
+        return {"error_code": DENIED, "members": []}
+    native = ClassicLeave(group=request.group_id, members=_leavers(request, context))
+    outcome = yield from ask_one(Ask(COORDINATOR, native))
+    reply = outcome.reply
+    if outcome.error is not None or not isinstance(reply, ClassicLeaveReply):
+        return {"error_code": group_code(outcome.error), "members": []}
+    left = reply.members if isinstance(reply.members, list) else []
+    codes = [0 if member.error is None else member.error.code for member in left]
+    return {
+        "error_code": codes[0] if context.version < SEVERAL_VERSION and codes else 0,
+        "members": [
+            {
+                "member_id": member.member_id or "",
+                "group_instance_id": member.instance_id,
+                "error_code": code,
+            }
+            for member, code in zip(left, codes, strict=True)
+        ],
+    }
+
+
+def _leavers(request: Any, context: Context) -> list[ClassicLeaver]:
+    if context.version < SEVERAL_VERSION:
+        return [ClassicLeaver(member_id=request.member_id)]
+    return [
+        ClassicLeaver(member_id=member.member_id or None, instance_id=member.group_instance_id)
+        for member in request.members
+    ]

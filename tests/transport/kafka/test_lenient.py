@@ -1,0 +1,134 @@
+"""Requests that say more than we know: read as Kafka reads them, and as kio reads those that say no more."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from typing import Any, get_args, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kio.index import load_request_schema
+from kio.serial import entity_reader as kio_reader
+
+from actors.kafka.registry import SERVED
+from tests.support.kafka import request_frame
+from transport.kafka.codec import RequestRefused, read_request
+from transport.kafka.encoding import entity_encoder
+from transport.kafka.lenient import Unreadable, entity_reader
+
+FLEXIBLE = [
+    (key, version)
+    for key, (low, high) in SERVED.items()
+    for version in range(low, high + 1)
+    if (key != 0 or version >= 3) and load_request_schema(key, version).__flexible__
+]
+PLAIN = {
+    "bool": True,
+    "int8": 2,
+    "int16": 300,
+    "int32": 70_000,
+    "int64": 2**40,
+    "timedelta_i32": 1_500,
+    "timedelta_i64": 2_500,
+    "error_code": 3,
+    "uuid": bytes(range(16)),
+    "string": "größe",
+    "bytes": b"\0\xff",
+    "records": b"\0\xff",
+}
+
+
+def filled(schema: Any) -> dict[str, Any]:
+    """A body of the message with something in every field."""
+    hints = get_type_hints(schema)
+    return {field.name: _value(field, hints[field.name]) for field in dataclasses.fields(schema)}
+
+
+def _value(field: dataclasses.Field[Any], kind: Any) -> Any:
+    for each in (kind, *get_args(kind)):
+        items = get_args(each)
+        if items and items[-1] is Ellipsis:
+            item = items[0]
+            return (
+                [filled(item)] * 2
+                if dataclasses.is_dataclass(item)
+                else [PLAIN[field.metadata["kafka_type"]]]
+            )
+        if dataclasses.is_dataclass(each):
+            return filled(each)
+    return PLAIN[field.metadata["kafka_type"]]
+
+
+@pytest.mark.parametrize(("key", "version"), FLEXIBLE)
+def test_what_kio_reads_is_read_alike(key: int, version: int) -> None:
+    schema: Any = load_request_schema(key, version)
+    out = bytearray()
+    entity_encoder(schema)(out, filled(schema))
+    frame = memoryview(bytes(out))
+    expected, size = kio_reader(schema)(frame, 0)
+    assert entity_reader(schema)(frame, 0) == (expected, size) == (expected, len(frame))
+
+
+def test_all_topics_as_librdkafka_asks_for_them() -> None:
+    """Byte for byte what librdkafka 2.16 sends for list_topics()."""
+    frame = bytes.fromhex("0003000900000003000772646b61666b6100" + "0000000001000000")
+    body = read_request(frame, SERVED).body
+    assert (body.topics, body.allow_auto_topic_creation) == (None, False)
+
+
+def test_unknown_tags_are_skipped_at_every_depth() -> None:
+    metadata = request_frame(3, 9, 1, {"topics": [{"name": "t"}], "allow_auto_topic_creation": True} | FLAGS)
+    assert metadata.endswith(b"\x02\x02t\x00\x01\x00\x00\x00")
+    more = metadata[:-8] + b"\x02\x02t" + b"\x01\x07\x03abc" + b"\x01\x00\x00" + b"\x02\x05\x00\x09\x01x"
+    body = read_request(more, SERVED).body
+    assert [topic.name for topic in body.topics] == ["t"] and body.allow_auto_topic_creation
+
+
+FLAGS = {"include_cluster_authorized_operations": False, "include_topic_authorized_operations": False}
+
+
+def test_what_follows_behind_a_request_without_tags_is_refused() -> None:
+    """Such a version cannot say more: it is another message, or none."""
+    frame = request_frame(3, 8, 1, {"topics": None, "allow_auto_topic_creation": True} | FLAGS)
+    with pytest.raises(RequestRefused, match="1 bytes follow"):
+        read_request(frame + b"\0", SERVED)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x00\x00\x00\x00\x01\x00\x20",  # a tag longer than what follows
+        b"\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff",  # a varint without an end
+        b"\x00\x00\x00\x00\xff\x7f",  # more tags than there can be
+        b"\xff\xff\xff\xff\x0f\x00\x00\x00\x01\x00\x00",  # more topics than bytes
+        b"\x02\x00\x00\x00\x00\x00\x01\x00\x00",  # a topic without a name
+        b"\x02\x7ft\x00\x00\x00\x00\x01\x00\x00",  # a name longer than what follows
+        b"\x02\x02\xff\x00\x00\x00\x00\x01\x00\x00",  # a name that is no text
+        b"",
+    ],
+)
+def test_lies_are_refused(body: bytes) -> None:
+    header = bytes.fromhex("0003000900000003000772646b61666b6100")
+    with pytest.raises(RequestRefused):
+        read_request(header + body, SERVED)
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_do_anything_but_read_or_fail(raw: bytes) -> None:
+    for key, version in ((3, 9), (19, 7), (11, 6)):
+        reader = entity_reader(load_request_schema(key, version))
+        try:
+            _, position = reader(memoryview(raw), 0)
+        except (Unreadable, ValueError, IndexError, OverflowError, EOFError, ArithmeticError) as error:
+            assert str(error) or error
+        except Exception as error:
+            assert type(error).__module__ in ("struct",), repr(error)
+        else:
+            assert 0 < position <= len(raw)
+
+
+def test_times_are_times() -> None:
+    frame = request_frame(19, 7, 1, {"topics": [], "timeout": 1_500, "validate_only": False})
+    assert read_request(frame[:-1] + b"\x01\x63\x00", SERVED).body.timeout == timedelta(milliseconds=1_500)

@@ -1,0 +1,178 @@
+"""Requests and responses of Kafka's protocol to bytes and back, through kio's schemas, loaded when needed.
+
+::
+
+    request    [ api key: int16 ][ version: int16 ][ correlation id: int32 ][ client id ][ tags ]? [ body ]
+    response   [ length: int32 ][ correlation id: int32 ][ tags ]? [ body ]
+
+The tags are there in flexible versions, but never in a response to ApiVersions: who asks for versions
+does not know yet which we speak.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from odradek.protocol.batch import Buffer
+from transport.kafka.datapath import encode_fetch_response, encode_produce_response
+from transport.kafka.encoding import entity_encoder
+
+PRODUCE = 0
+FETCH = 1
+API_VERSIONS = 18
+READABLE_PRODUCE_VERSION_MIN = 3
+"""Older produce requests are advertised, see ``actors.kafka.versions``, and refused by their handler."""
+TAGS_MAX = 100
+_FIXED = struct.Struct(">hhi")
+_CLIENT_ID = struct.Struct(">h")
+_NO_TRANSACTIONAL_ID = b"\xff\xff"
+
+Versions = Mapping[int, tuple[int, int]]
+
+
+class RequestRefused(Exception):
+    """A request that cannot be read: there is no answer of which one could be sure that it is understood."""
+
+
+class Header(NamedTuple):
+    """What stands before the body of a request."""
+
+    api_key: int
+    version: int
+    correlation_id: int
+
+
+class Request(NamedTuple):
+    """A request that was read. ``body`` is None for an ApiVersions of a version unknown here."""
+
+    header: Header
+    client_id: str
+    body: Any
+
+
+def read_request(frame: Buffer, versions: Versions) -> Request:
+    """The request in a frame. Raises RequestRefused."""
+    header = Header(*_FIXED.unpack_from(frame))
+    low, high = versions.get(header.api_key, (0, -1))
+    if not low <= header.version <= high:
+        if header.api_key == API_VERSIONS:
+            return Request(header._replace(version=0), "", None)
+        raise RequestRefused(f"api key {header.api_key} version {header.version} is not served here")
+    try:
+        return _read_known(header, memoryview(frame).toreadonly())
+    except Exception as error:
+        # kio raises errors of many kinds for bytes that are no message, none of which means a fault here.
+        raise RequestRefused(
+            f"api key {header.api_key} version {header.version}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _read_known(header: Header, frame: memoryview) -> Request:
+    client_id, position = _read_client_id(frame)
+    if header.api_key == PRODUCE and header.version < READABLE_PRODUCE_VERSION_MIN:
+        # Version 3 put one field in front, and changed nothing else.
+        frame = memoryview(_NO_TRANSACTIONAL_ID + frame[position:])
+        position = 0
+        flexible, read = _request_reader(PRODUCE, READABLE_PRODUCE_VERSION_MIN)
+    else:
+        flexible, read = _request_reader(header.api_key, header.version)
+    if flexible:
+        position = _skip_tags(frame, position)
+    try:
+        body, size = read(frame, position)
+        if position + size == len(frame):
+            return Request(header, client_id, body)
+        refused: Exception = RequestRefused(f"{len(frame) - position - size} bytes follow behind the body")
+    except KeyError as error:  # a tag that kio does not know
+        refused = error
+    if not flexible:
+        raise refused
+    return Request(header, client_id, _read_leniently(header, frame, position))
+
+
+def _read_leniently(header: Header, frame: memoryview, position: int) -> Any:
+    """The body of a request that says more than we know, as Kafka reads it; see ``lenient``."""
+    from kio.index import load_request_schema  # noqa: PLC0415  # see ``warm_up``
+
+    from transport.kafka.lenient import entity_reader  # noqa: PLC0415
+
+    body, _ = entity_reader(load_request_schema(header.api_key, header.version))(frame, position)
+    return body
+
+
+def _read_client_id(frame: memoryview) -> tuple[str, int]:
+    (size,) = _CLIENT_ID.unpack_from(frame, _FIXED.size)
+    start = _FIXED.size + _CLIENT_ID.size
+    if size <= 0:
+        return "", start
+    if start + size > len(frame):
+        raise RequestRefused("the client id is longer than the request")
+    return str(frame[start : start + size], "utf-8"), start + size
+
+
+def _read_varint(frame: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while shift < 35:
+        byte = frame[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    raise RequestRefused("a varint has more than five bytes")
+
+
+def _skip_tags(frame: memoryview, position: int) -> int:
+    count, position = _read_varint(frame, position)
+    if count > TAGS_MAX:
+        raise RequestRefused(f"the header has {count} tags")
+    for _ in range(count):
+        _, position = _read_varint(frame, position)
+        size, position = _read_varint(frame, position)
+        position += size
+    return position
+
+
+@cache
+def _request_reader(api_key: int, version: int) -> tuple[bool, Callable[[memoryview, int], tuple[Any, int]]]:
+    from kio.index import load_request_schema  # noqa: PLC0415  # see ``warm_up``
+    from kio.serial import entity_reader  # noqa: PLC0415
+
+    schema = load_request_schema(api_key, version)
+    reader: Any = entity_reader(schema)
+    return schema.__flexible__, reader
+
+
+@cache
+def _response_encoder(
+    api_key: int, version: int
+) -> tuple[bool, Callable[[bytearray, Mapping[str, Any]], None]]:
+    from kio.index import load_response_schema  # noqa: PLC0415
+
+    schema = load_response_schema(api_key, version)
+    return schema.__flexible__, entity_encoder(schema)
+
+
+def warm_up() -> None:
+    """Load kio with what every client asks first: after the process has said that it serves, not before."""
+    for version in range(4):
+        _request_reader(API_VERSIONS, version)
+        _response_encoder(API_VERSIONS, version)
+
+
+def encode_response(api_key: int, version: int, correlation_id: int, body: Mapping[str, Any]) -> list[Buffer]:
+    """The whole response, its length first; records stand in it as they came. Raises EncodingError."""
+    if api_key == FETCH:
+        return encode_fetch_response(version, correlation_id, body)
+    if api_key == PRODUCE:
+        return [encode_produce_response(version, correlation_id, body)]
+    flexible, encode = _response_encoder(api_key, version)
+    out = bytearray(8)
+    if flexible and api_key != API_VERSIONS:
+        out.append(0)
+    encode(out, body)
+    struct.pack_into(">ii", out, 0, len(out) - 4, correlation_id)
+    return [out]

@@ -1,0 +1,115 @@
+"""The two responses that carry the load, written by hand: to produce and to fetch.
+
+A fetch response is a list of buffers: the batches stand in it as the partition sent them, uncopied.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from odradek.protocol.batch import Buffer
+from transport.kafka.encoding import write_unsigned_varint
+
+_HEAD = struct.Struct(">ii")
+_COUNT = struct.Struct(">i")
+_NAME = struct.Struct(">h")
+_PRODUCED = struct.Struct(">ihq")
+_OFFSET = struct.Struct(">q")
+_FETCHED = struct.Struct(">ihqq")
+_SESSION = struct.Struct(">hi")
+
+SESSION_VERSION = 7
+LOG_START_VERSION = 5
+REPLICA_VERSION = 11
+FLEXIBLE_VERSION = 12
+_NO_REPLICA = -1
+
+
+def encode_produce_response(version: int, correlation_id: int, body: Mapping[str, Any]) -> bytearray:
+    """Versions 0 to 7."""
+    out = bytearray(_HEAD.size)
+    topics = body["responses"]
+    out += _COUNT.pack(len(topics))
+    for topic in topics:
+        name = topic["name"].encode()
+        out += _NAME.pack(len(name))
+        out += name
+        partitions = topic["partition_responses"]
+        out += _COUNT.pack(len(partitions))
+        for partition in partitions:
+            out += _PRODUCED.pack(partition["index"], partition["error_code"], partition["base_offset"])
+            if version >= 2:
+                out += _OFFSET.pack(partition["log_append_time"])
+            if version >= LOG_START_VERSION:
+                out += _OFFSET.pack(partition["log_start_offset"])
+    if version >= 1:
+        out += _COUNT.pack(0)
+    _HEAD.pack_into(out, 0, len(out) - _COUNT.size, correlation_id)
+    return out
+
+
+def encode_fetch_response(version: int, correlation_id: int, body: Mapping[str, Any]) -> list[Buffer]:
+    """Versions 4 to 12. Each partition's ``records`` is a sequence of buffers."""
+    flexible = version >= FLEXIBLE_VERSION
+    first = out = bytearray(_HEAD.size)
+    buffers: list[Buffer] = [first]
+    if flexible:
+        out.append(0)
+    out += _COUNT.pack(0)
+    if version >= SESSION_VERSION:
+        out += _SESSION.pack(body.get("error_code", 0), body.get("session_id", 0))
+    topics = body["responses"]
+    _write_count(out, len(topics), flexible=flexible)
+    for topic in topics:
+        _write_name(out, topic["topic"], flexible=flexible)
+        _write_count(out, len(topic["partitions"]), flexible=flexible)
+        for partition in topic["partitions"]:
+            _write_partition(out, partition, version)
+            records: Sequence[Buffer] = partition["records"]
+            size_bytes = sum(map(len, records))
+            _write_count(out, size_bytes, flexible=flexible)
+            if size_bytes:
+                out = bytearray()
+                buffers += [*records, out]
+            if flexible:
+                out.append(0)
+        if flexible:
+            out.append(0)
+    if flexible:
+        out.append(0)
+    _HEAD.pack_into(first, 0, sum(map(len, buffers)) - _COUNT.size, correlation_id)
+    return [buffer for buffer in buffers if len(buffer)]
+
+
+def _write_partition(out: bytearray, partition: Mapping[str, Any], version: int) -> None:
+    high_watermark = partition["high_watermark"]
+    out += _FETCHED.pack(
+        partition["partition_index"], partition["error_code"], high_watermark, high_watermark
+    )
+    if version >= LOG_START_VERSION:
+        out += _OFFSET.pack(partition["log_start_offset"])
+    # No transaction was ever aborted here: null.
+    if version >= FLEXIBLE_VERSION:
+        out.append(0)
+    else:
+        out += _COUNT.pack(-1)
+    if version >= REPLICA_VERSION:
+        out += _COUNT.pack(_NO_REPLICA)
+
+
+def _write_count(out: bytearray, count: int, *, flexible: bool) -> None:
+    if flexible:
+        write_unsigned_varint(out, count + 1)
+    else:
+        out += _COUNT.pack(count)
+
+
+def _write_name(out: bytearray, name: str, *, flexible: bool) -> None:
+    encoded = name.encode()
+    if flexible:
+        write_unsigned_varint(out, len(encoded) + 1)
+    else:
+        out += _NAME.pack(len(encoded))
+    out += encoded

@@ -1,0 +1,463 @@
+"""The Kafka listeners of one process: sockets in one epoll, requests out of them, responses into them.
+
+Everything that a stranger can make this process keep has a bound: connections, bytes of frames under way,
+bytes of requests that are being served, bytes of responses that nobody reads, and time for each of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import select
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from actors.actor import KafkaClosed, KafkaEnvelope, KafkaPeer, Message, Moment
+from actors.effects import KafkaReply, Sender
+from odradek.protocol.batch import Buffer
+from odradek.protocol.codec import Encoding
+from transport.kafka.codec import RequestRefused, Versions, encode_response, read_request, warm_up
+from transport.kafka.connection import READS_PER_TURN_MAX, Connection
+from transport.kafka.encoding import EncodingError
+from transport.kafka.frames import SHARED_BYTES, FrameReader, FrameRefused
+from transport.kafka.streams import PlainStream, Stream
+from transport.kafka.tokens import BARE_VERSION, begins_tokens, encode_token, read_token
+
+SOCKET = "kafka"
+REQUESTS_PER_TURN_MAX = 512
+ACCEPTS_PER_TURN_MAX = 64
+LISTEN_BACKLOG = 1_024
+SWEEP_INTERVAL_S = 1.0
+IDLE_S_MAX = 600.0
+"""A connection on which nothing happens for so long ends, as Kafka's connections.max.idle.ms has it."""
+FRAME_S_MAX = 120.0
+"""A request that has begun must be whole after this."""
+HANDSHAKE_S_MAX = 30.0
+"""A TLS handshake must be done after this."""
+UNREAD_S_MAX = 30.0
+"""A client that takes nothing of its responses for so long is gone."""
+ACCEPT_PAUSE_S = 1.0
+"""Where the process has no descriptors left, it takes no connections for so long."""
+MEMORY_SHARE = 8
+"""Frames under way, requests in service and unread responses may each take this part of the memory limit."""
+SHARE_BYTES_MIN = 32 << 20
+GONE = "the client is gone"
+_READ = select.EPOLLIN
+_WRITE = select.EPOLLOUT
+_ENDED = select.EPOLLERR | select.EPOLLHUP
+
+LogLine = Callable[[str, dict[str, object]], None]
+Wrap = Callable[[socket.socket], Stream]
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaListener:
+    """An address that Kafka clients connect to. ``wrap`` makes a stream of an accepted socket."""
+
+    name: str
+    host: str
+    port: int
+    wrap: Wrap = PlainStream
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaServerOptions:
+    """``versions``: what is served, by api key."""
+
+    listeners: tuple[KafkaListener, ...]
+    versions: Versions
+    connections_max: int = 10_000
+    request_bytes_max: int = 64 << 20
+    memory_bytes_max: int = 0
+
+
+@dataclass(slots=True)
+class _Totals:
+    frames_bytes: int = 0
+    requests_bytes: int = 0
+    unsent_bytes: int = 0
+
+
+class KafkaServer:
+    """What ``transport.host`` turns besides its ZeroMQ sockets."""
+
+    def __init__(self, options: KafkaServerOptions, log: LogLine) -> None:
+        self._options = options
+        self._log = log
+        self._share_bytes = max(SHARE_BYTES_MIN, options.memory_bytes_max // MEMORY_SHARE)
+        self._epoll = select.epoll()
+        self._listening: dict[int, tuple[socket.socket, KafkaListener]] = {}
+        self._by_fd: dict[int, Connection] = {}
+        self._by_identity: dict[bytes, Connection] = {}
+        self._sockets: dict[int, socket.socket] = {}
+        self._shared = memoryview(bytearray(SHARED_BYTES))
+        self._accepted = 0
+        self._totals = _Totals()
+        self._more: set[int] = set()  # connections that have more than was read of them
+        self._touched: set[Connection] = set()
+        self._held_back: set[Connection] = set()
+        self._closed: list[Message] = []
+        self._next_sweep_s = 0.0
+        self._accepts_from_s: float | None = None
+        self._stops_reading = False
+        self._is_warm = False
+        self._reasons: Counter[str] = Counter()
+
+    # -- for the host ------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Readable whenever ``receive`` has something to do."""
+        return self._epoll.fileno()
+
+    def bind(self) -> dict[str, str]:
+        """Listen; "host:port" of each listener by name, with port 0 made real. Raises OSError."""
+        endpoints = {}
+        for listener in self._options.listeners:
+            family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+            listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listening.bind((listener.host, listener.port))
+                listening.listen(LISTEN_BACKLOG)
+            except OSError:
+                listening.close()
+                raise
+            self._listening[listening.fileno()] = listening, listener
+            self._epoll.register(listening.fileno(), _READ)
+            endpoints[listener.name] = endpoint(listener.host, listening.getsockname()[1])
+        return endpoints
+
+    def receive(self, now: Moment) -> Iterator[Message]:
+        """What has come: requests, and the ends of connections."""
+        taken = 0
+        for fd, events in self._ready():
+            if fd in self._listening:
+                self._accept(fd, now.monotonic_s)
+                continue
+            connection = self._by_fd.get(fd)
+            if connection is None:
+                continue
+            self._touched.add(connection)
+            if events & _WRITE and connection.wants_write:
+                self._send(connection, now.monotonic_s)
+            if events & _ENDED and not connection.wants_read:
+                self._close(connection, GONE)
+            elif events & ~_WRITE or connection.stream.wants_write:
+                for envelope in self._read(connection, now.monotonic_s):
+                    taken += 1
+                    yield envelope
+            if taken >= REQUESTS_PER_TURN_MAX:
+                break
+        yield from self._take_closed()
+
+    def reply(self, effect: KafkaReply, now: Moment) -> None:
+        """Put a response into its place; it leaves with ``flush``."""
+        connection = self._by_identity.get(effect.to.identity)
+        if connection is None:
+            return
+        request = cast(int, effect.to.id)
+        response: Sequence[Buffer] = ()
+        if effect.body is not None:
+            try:
+                response = self._encode(connection, effect, effect.body)
+            except EncodingError as error:
+                fields = {"level": "error", "api_key": effect.api_key, "version": effect.version}
+                self._log("a response could not be written", {**fields, "error": str(error)})
+                self._close(connection, "a response could not be written")
+                return
+        before = connection.unsent_bytes, connection.requests_bytes
+        connection.answer(request, response)
+        self._totals.unsent_bytes += connection.unsent_bytes - before[0]
+        self._totals.requests_bytes += connection.requests_bytes - before[1]
+        connection.closes_behind_last |= effect.closes
+        self._touched.add(connection)
+
+    @staticmethod
+    def _encode(connection: Connection, effect: KafkaReply, body: Mapping[str, Any]) -> Sequence[Buffer]:
+        """Raises EncodingError."""
+        if effect.version == BARE_VERSION:
+            connection.expect_tokens(not body["is_done"])
+            return encode_token(body)
+        if begins_tokens(effect.api_key, effect.version, body):
+            connection.expect_tokens(True)
+        correlation_id = connection.correlation_id(cast(int, effect.to.id))
+        return encode_response(effect.api_key, effect.version, correlation_id, body)
+
+    def flush(self, now: Moment) -> Iterator[Message]:
+        """Send what this turn brought; to be called once its effects are performed."""
+        while self._touched:
+            connection = self._touched.pop()
+            if connection.identity not in self._by_identity:
+                continue
+            if connection.wants_write:
+                self._send(connection, now.monotonic_s)
+            if connection.identity in self._by_identity:
+                self._after_turn(connection)
+        if not self._is_warm:
+            self._is_warm = True
+            warm_up()
+        if now.monotonic_s >= self._next_sweep_s:
+            self._sweep(now.monotonic_s)
+        self._release_held_back()
+        yield from self._take_closed()
+
+    def deadline(self) -> float:
+        """When ``flush`` must be called at the latest."""
+        return 0.0 if self._more else self._next_sweep_s
+
+    def stop_reading(self) -> None:
+        """Take no more connections and requests."""
+        self._stops_reading = True
+        for fd, (listening, _) in self._listening.items():
+            self._epoll.unregister(fd)
+            listening.close()
+        self._listening.clear()
+
+    def close(self) -> None:
+        """End every connection."""
+        for connection in list(self._by_fd.values()):
+            self._close(connection, "the gateway ends")
+        self.stop_reading()
+        self._epoll.close()
+
+    # -- connections -------------------------------------------------------------------------------------
+
+    def _ready(self) -> list[tuple[int, int]]:
+        ready = self._epoll.poll(0)
+        if self._more:
+            known = {fd for fd, _ in ready}
+            ready += [(fd, _READ) for fd in self._more if fd not in known]
+        return ready
+
+    def _accept(self, fd: int, now_s: float) -> None:
+        listening, listener = self._listening[fd]
+        for _ in range(ACCEPTS_PER_TURN_MAX):
+            try:
+                accepted, address = listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._pause_accepting(now_s, error)
+                    return
+                continue  # the client was gone before it was accepted
+            if len(self._by_fd) >= self._options.connections_max:
+                self._count_closed("too many connections")
+                accepted.close()
+                continue
+            self._open(accepted, str(address[0]), listener, now_s)
+
+    def _pause_accepting(self, now_s: float, error: OSError) -> None:
+        self._log("no more connections for now", {"level": "warning", "error": str(error)})
+        self._accepts_from_s = now_s + ACCEPT_PAUSE_S
+        for fd in self._listening:
+            self._epoll.modify(fd, 0)
+
+    def _open(self, accepted: socket.socket, host: str, listener: KafkaListener, now_s: float) -> None:
+        accepted.setblocking(False)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        fd = accepted.fileno()  # a TLS stream takes the socket away
+        try:
+            stream = listener.wrap(accepted)
+        except OSError as error:
+            self._count_closed(f"refused at once: {error}")
+            accepted.close()
+            return
+        self._accepted += 1
+        reader = FrameReader(self._shared, self._options.request_bytes_max)
+        peer = KafkaPeer(_plain_host(host), listener.name)
+        connection = Connection(self._accepted, fd, peer, stream, reader, now_s)
+        connection.events = _READ
+        self._epoll.register(connection.fd, _READ)
+        self._by_fd[connection.fd] = connection
+        self._by_identity[connection.identity] = connection
+
+    def _close(self, connection: Connection, reason: str) -> None:
+        if self._by_identity.pop(connection.identity, None) is None:
+            return
+        self._count_closed(reason)
+        del self._by_fd[connection.fd]
+        self._more.discard(connection.fd)
+        self._held_back.discard(connection)
+        self._epoll.unregister(connection.fd)
+        connection.stream.close()
+        self._totals.frames_bytes -= connection.reader.held_bytes
+        self._totals.requests_bytes -= connection.requests_bytes
+        self._totals.unsent_bytes -= connection.unsent_bytes
+        self._closed.append(KafkaClosed(connection.identity))
+
+    def _take_closed(self) -> Iterator[Message]:
+        closed, self._closed = self._closed, []
+        yield from closed
+
+    def _count_closed(self, reason: str) -> None:
+        self._reasons[reason] += 1
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def _read(self, connection: Connection, now_s: float) -> Iterator[Message]:
+        self._more.discard(connection.fd)
+        yield from self._take_backlog(connection)
+        for _ in range(READS_PER_TURN_MAX):
+            if not self._may_read(connection):
+                return
+            try:
+                count = connection.stream.receive(connection.reader.target())
+            except BlockingIOError:
+                return
+            except OSError:
+                count = 0
+            if count == 0:
+                self._close(connection, GONE)
+                return
+            self._cut(connection, count, now_s)
+            yield from self._take_backlog(connection)
+            if not connection.reader.held_bytes:
+                break
+
+    def _may_read(self, connection: Connection) -> bool:
+        if connection.identity not in self._by_identity or self._stops_reading:
+            return False
+        if self._totals.requests_bytes >= self._share_bytes and not connection.reader.held_bytes:
+            self._held_back.add(connection)
+            return False
+        return connection.wants_read
+
+    def _cut(self, connection: Connection, count: int, now_s: float) -> None:
+        connection.heard_s = now_s
+        was_between = connection.reader.is_between_frames
+        held_bytes = connection.reader.held_bytes
+        try:
+            frames = connection.reader.received(count)
+        except FrameRefused as error:
+            self._refuse(connection, str(error))
+            return
+        if frames or was_between:
+            connection.frame_began_s = now_s
+        self._totals.frames_bytes += connection.reader.held_bytes - held_bytes
+        connection.backlog.extend(frames)
+        if self._totals.frames_bytes > self._share_bytes and connection.reader.held_bytes:
+            self._close(connection, "too many bytes of requests that are not whole")
+
+    def _take_backlog(self, connection: Connection) -> Iterator[Message]:
+        """The requests that are whole, as many as may be in flight; the others wait here."""
+        while connection.backlog and connection.may_begin and connection.identity in self._by_identity:
+            envelope = self._envelope(connection, connection.backlog.popleft())
+            if envelope is not None:
+                yield envelope
+
+    def _envelope(self, connection: Connection, frame: Buffer) -> KafkaEnvelope | None:
+        try:
+            takes_tokens = connection.takes_tokens
+            request = read_token(frame) if takes_tokens else read_request(frame, self._options.versions)
+        except RequestRefused as error:
+            self._refuse(connection, str(error))
+            return None
+        size_bytes = len(frame)
+        number = connection.expect(request.header.correlation_id, size_bytes)
+        self._totals.requests_bytes += size_bytes
+        sender = Sender(SOCKET, connection.identity, False, Encoding.MSGPACK, number)
+        peer, principal = connection.peer, connection.stream.principal
+        return KafkaEnvelope(
+            sender,
+            peer if principal is None else replace(peer, principal=principal),
+            request.header.api_key,
+            request.header.version,
+            request.client_id,
+            request.body,
+            size_bytes,
+        )
+
+    def _refuse(self, connection: Connection, why: str) -> None:
+        fields: dict[str, object] = {"level": "info", "client": connection.peer.host, "why": why}
+        if not self._reasons["malformed request"] % 100:
+            self._log("a Kafka client sent what cannot be read", fields)
+        self._close(connection, "malformed request")
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    def _send(self, connection: Connection, now_s: float) -> None:
+        before_bytes = connection.unsent_bytes
+        if not before_bytes:
+            connection.moved_s = now_s
+        try:
+            connection.send(now_s)
+        except OSError:
+            self._close(connection, GONE)
+            return
+        self._totals.unsent_bytes -= before_bytes - connection.unsent_bytes
+
+    def _after_turn(self, connection: Connection) -> None:
+        if connection.closes_behind_last and not connection.wants_write:
+            self._close(connection, "closed behind its last answer")
+            return
+        if self._totals.unsent_bytes > self._share_bytes and connection.wants_write:
+            self._close(connection, "too many bytes of responses are unread")
+            return
+        if connection.may_begin and (connection.backlog or connection.stream.has_read_ahead):
+            self._more.add(connection.fd)
+        events = 0
+        if connection.wants_read and connection not in self._held_back and not self._stops_reading:
+            events |= _READ
+        if connection.wants_write or connection.stream.wants_write:
+            events |= _WRITE
+        if events != connection.events:
+            self._epoll.modify(connection.fd, events)
+            connection.events = events
+
+    def _release_held_back(self) -> None:
+        if self._held_back and self._totals.requests_bytes < self._share_bytes // 2:
+            released, self._held_back = self._held_back, set()
+            for connection in released:
+                self._after_turn(connection)
+
+    # -- time --------------------------------------------------------------------------------------------
+
+    def _sweep(self, now_s: float) -> None:
+        self._next_sweep_s = now_s + SWEEP_INTERVAL_S
+        if self._accepts_from_s is not None and now_s >= self._accepts_from_s:
+            self._accepts_from_s = None
+            for fd in self._listening:
+                self._epoll.modify(fd, _READ)
+        for connection in list(self._by_fd.values()):
+            reason = _overdue(connection, now_s)
+            if reason is not None:
+                self._close(connection, reason)
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._by_fd)
+
+    @property
+    def closed_by_reason(self) -> Mapping[str, int]:
+        """How many connections ended, and why."""
+        return self._reasons
+
+
+def _overdue(connection: Connection, now_s: float) -> str | None:
+    """Why a connection has had its time, or None."""
+    if not connection.stream.is_ready and now_s - connection.heard_s > HANDSHAKE_S_MAX:
+        return "no TLS handshake"
+    if connection.wants_write:
+        return "responses are not read" if now_s - connection.moved_s > UNREAD_S_MAX else None
+    if not connection.reader.is_between_frames and connection.wants_read:
+        late = now_s - connection.frame_began_s > FRAME_S_MAX
+        return "a request does not come to its end" if late else None
+    idle_s = now_s - max(connection.heard_s, connection.moved_s)
+    return "idle" if not connection.in_flight and idle_s > IDLE_S_MAX else None
+
+
+def endpoint(host: str, port: int) -> str:
+    """ "host:port"; an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _plain_host(host: str) -> str:
+    """An IPv4 address that came through an IPv6 socket, as itself."""
+    mapped = getattr(ipaddress.ip_address(host.partition("%")[0]), "ipv4_mapped", None)
+    return str(mapped) if mapped is not None else host
