@@ -5,6 +5,8 @@
 #   make lint      only the checks: ruff, mypy, import rules, generated pages
 #   make format    let ruff write the format that `make lint` wants
 #   make bench     compare with the bare machine; numbers go to bench/results/
+#   make bench-compare   what moved beyond noise since the baseline
+#   make bench-peers     the same load on Kafka, Redis and NATS (see docs/benchmarks.md)
 #   make docs      write the generated pages again
 #   make wheels    both distributions into dist/
 #   make clean     remove what these commands made (not ./odradek-data)
@@ -23,7 +25,7 @@ DEMO_ARGS ?=
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench docs wheels clean
+.PHONY: help setup demo test lint format bench bench-compare bench-peers docs wheels clean
 .DELETE_ON_ERROR:
 
 help:
@@ -57,6 +59,13 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-compare: $(STAMP)
+	@$(BIN)/python -m bench.compare $(BENCH_ARGS)
+
+bench-peers: $(STAMP)
+	@$(PIP) install --editable '.[peers]'
+	@$(BIN)/python -m bench.peers $(BENCH_ARGS)
 
 docs: $(STAMP)
 	@$(BIN)/python tools/generate_docs.py

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from actors.effects import Effect, Job, Sender, SyncTicket
+from odradek.protocol.access import ANONYMOUS
 from odradek.protocol.batch import Buffer
 from odradek.protocol.errors import OdradekError
 from odradek.protocol.messages import Reply, Request
@@ -33,11 +34,48 @@ class Envelope:
     request: Request
     payload: Sequence[Buffer] = ()
     header_bytes: int = 0
+    principal: str = ANONYMOUS
+    """Who asks, as its transport proved."""
+    host: str = ""
+    """Where from; "" where that is not known."""
 
     @property
     def size_bytes(self) -> int:
         """About what it takes to keep this request."""
         return self.header_bytes + sum(map(len, self.payload))
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaPeer:
+    """Who is at the other end of a Kafka connection, and through which listener it came."""
+
+    host: str
+    listener: str
+    principal: str = ANONYMOUS
+    """As the client's certificate proved it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaEnvelope:
+    """A request of Kafka's protocol. ``request`` is kio's object of that version.
+
+    It is None for an ApiVersions of a version that nobody here knows: that alone is answered all the same.
+    """
+
+    sender: Sender
+    peer: KafkaPeer
+    api_key: int
+    version: int
+    client_id: str
+    request: Any
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaClosed:
+    """A Kafka connection ended: nobody waits for the answers to what it asked."""
+
+    identity: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +118,7 @@ class Worked:
     error: OSError | None = None
 
 
-Message = Envelope | Answer | Undeliverable | Lost | Synced | Worked
+Message = Envelope | KafkaEnvelope | KafkaClosed | Answer | Undeliverable | Lost | Synced | Worked
 
 
 class Actor(Protocol):

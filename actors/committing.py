@@ -1,4 +1,4 @@
-"""Requests about committed offsets: who may commit, what is stored, what is found."""
+"""Requests about committed offsets: who may commit, what is stored, what is found, what is forgotten."""
 
 from __future__ import annotations
 
@@ -7,15 +7,27 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from actors.actor import Moment
+from actors.classic import NO_GENERATION
+from actors.classic_requests import ClassicRequests
+from actors.consumer_protocol import PROTOCOL_TYPE, subscribed_topics
 from actors.groups import NEW_HEAD, Group
 from actors.journal import Journal
-from actors.ledger import Entry, GroupKey
+from actors.ledger import Entry, GroupKey, GroupType, OffsetKey
 from actors.members import EPOCH_LEAVE
 from actors.membership import find_member
+from actors.messages import ClassicCommit, OffsetDelete, OffsetDeleteReply
 from actors.offsets import commit, fetch, orphans
 from actors.state import CoordinatorState
 from actors.topics import Topics
-from odradek.protocol.errors import InvalidRequest, OdradekError, StaleMemberEpoch, UnknownMemberId
+from odradek.protocol.errors import (
+    GroupSubscribedToTopic,
+    IllegalGeneration,
+    InvalidRequest,
+    NonEmptyGroup,
+    OdradekError,
+    StaleMemberEpoch,
+    UnknownMemberId,
+)
 from odradek.protocol.messages import (
     CommitOffset,
     CommittedOffsetResult,
@@ -29,23 +41,52 @@ from odradek.protocol.names import check_group_name
 
 
 class OffsetRequests:
-    """The coordinator's handlers for ``offset_commit`` and ``offset_fetch``.
+    """The coordinator's handlers for ``offset_commit``, ``offset_fetch`` and their like of Kafka's clients.
 
     ``known_topics`` gives the topics, or raises CoordinatorNotAvailable before they are known.
     """
 
-    def __init__(self, state: CoordinatorState, journal: Journal, known_topics: Callable[[], Topics]) -> None:
+    def __init__(
+        self,
+        state: CoordinatorState,
+        journal: Journal,
+        classic: ClassicRequests,
+        known_topics: Callable[[], Topics],
+    ) -> None:
         self._state = state
         self._journal = journal
+        self._classic = classic
         self._known_topics = known_topics
 
     def commit(self, request: OffsetCommit, now: Moment) -> Reply:
         """Each offset stands or falls on its own; who may not commit at all gets one error."""
         topics = self._known_topics()
         group = self._state.group_or_new(check_group_name(request.group))
-        _check_committer(group, request)
+        if self._classic.has_members(group.name):
+            generation = NO_GENERATION if request.member_epoch is None else request.member_epoch
+            self._classic.check_commit(group.name, request.member_id, generation, None, now)
+        else:
+            _check_committer(group, request)
+        return self._commit_all(group, request, topics, GroupType.CONSUMER, now)
+
+    def commit_classic(self, request: ClassicCommit, now: Moment) -> Reply:
+        """The same for Kafka's clients: ``member_epoch`` is a generation, or a consumer group's epoch."""
+        topics = self._known_topics()
+        group = self._state.group_or_new(check_group_name(request.group))
+        generation = NO_GENERATION if request.member_epoch is None else request.member_epoch
+        if group.members:
+            _check_committer(group, request)
+        elif group.name in self._state.groups or self._classic.has_members(group.name):
+            self._classic.check_commit(group.name, request.member_id, generation, request.instance_id, now)
+        elif generation > NO_GENERATION:
+            raise IllegalGeneration(f"there is no group {group.name!r} with a generation {generation}")
+        return self._commit_all(group, request, topics, GroupType.CLASSIC, now)
+
+    def _commit_all(
+        self, group: Group, request: OffsetCommit, topics: Topics, kind: GroupType, now: Moment
+    ) -> Reply:
         if group.name not in self._state.groups:
-            head = msgspec.structs.replace(NEW_HEAD, empty_since_ms=now.wall_ms)
+            head = msgspec.structs.replace(NEW_HEAD, empty_since_ms=now.wall_ms, type=kind)
             self._journal.stage([Entry(GroupKey(group.name), head)])
         return OffsetCommitReply(
             offsets=[
@@ -67,6 +108,38 @@ class OffsetRequests:
         """What a group has committed."""
         committed = self._state.offsets.of_group(check_group_name(request.group))
         return OffsetFetchReply(offsets=fetch(committed, self._known_topics(), request.topics))
+
+    def delete(self, request: OffsetDelete, _now: Moment) -> Reply:
+        """Forget offsets of topics that nobody in the group reads. Raises GroupIdNotFound, NonEmptyGroup."""
+        group = self._state.group(check_group_name(request.group))
+        subscribed = self._subscribed(group)
+        committed = self._state.offsets.of_group(group.name)
+        results: list[CommittedOffsetResult] = []
+        for item in request.topics:
+            for number in item.partitions:
+                result = CommittedOffsetResult(topic=item.topic, partition=number)
+                if item.topic in subscribed:
+                    result.error = GroupSubscribedToTopic(
+                        f"members of group {group.name!r} read topic {item.topic!r}"
+                    ).wire()
+                elif (item.topic, number) in committed:
+                    self._journal.stage([Entry(OffsetKey(group.name, item.topic, number), None)])
+                results.append(result)
+        return OffsetDeleteReply(offsets=results)
+
+    def _subscribed(self, group: Group) -> set[str]:
+        """The topics that members read; NonEmptyGroup where only they know."""
+        live = self._classic.group(group.name)
+        if live is None:
+            return {topic for topic, _ in group.owners} | set(group.head.partitions)
+        if live.protocol_type != PROTOCOL_TYPE:
+            raise NonEmptyGroup(f"group {group.name!r} has members, and what they use is not known")
+        return {
+            topic
+            for member in live.members.values()
+            for known in member.image.protocols
+            for topic in subscribed_topics(known.metadata)
+        }
 
     def orphans(self) -> Iterable[Entry]:
         """What forgets the offsets of topics that are gone."""

@@ -12,18 +12,25 @@ from typing import Any
 
 from actors.actor import Envelope, Message, Moment, Synced
 from actors.assignment import NO_PARTITIONS, PartitionSet
+from actors.classic import INITIAL_DELAY_S, ClassicGroup
+from actors.classic_requests import (
+    CLASSIC_REQUESTS,
+    SESSION_TIMEOUT_MS_MIN,
+    ClassicOptions,
+    ClassicRequests,
+)
 from actors.committing import OffsetRequests
-from actors.describing import describe_group, list_groups, topic_partitions
+from actors.describing import describe_for_kafka, describe_group, list_groups, topic_partitions
 from actors.effects import Effect, Log
 from actors.expiry import MINUTE_MS, Expiry
 from actors.group_states import GroupStep, check_step, next_group_state
 from actors.groups import Group
 from actors.journal import CoordinatorLog, Journal
-from actors.ledger import Entry, GroupKey, OffsetKey
+from actors.ledger import Entry, GroupKey, GroupType, OffsetKey
 from actors.members import EPOCH_JOIN, EPOCH_LEAVE, EPOCH_PAUSE, MemberState
 from actors.membership import admit, check_text, leave, leave_for_a_while, reconcile, refresh
-from actors.messages import Routes
-from actors.sessions import MemberName, Session, Sessions
+from actors.messages import ClassicCommit, ClassicDescribe, OffsetDelete, Routes
+from actors.sessions import LATENESS_MAX_S, MemberName, Session, Sessions
 from actors.state import CoordinatorState
 from actors.topics import Topics, TopicTable, topics_of
 from odradek.protocol.errors import (
@@ -55,14 +62,11 @@ from odradek.protocol.names import check_group_name
 
 MAINTENANCE_RETRY_S = 1.0
 """How long until what the topics' changes call for is tried again, where it could not be written."""
-LATENESS_MAX_S = 5.0
-"""Called later than this, the coordinator itself was held up, and takes nobody's silence for death."""
-
 HEARTBEAT_INTERVAL_MS_MIN = 250
 HEARTBEAT_SPACING_MS = 1
 """All members together send one heartbeat in so long at most, as far as the interval's option allows."""
 
-_READS = (OffsetFetch, GroupList, GroupDescribe)
+_READS = (OffsetFetch, GroupList, GroupDescribe, ClassicDescribe)
 """Requests that change nothing."""
 
 
@@ -77,6 +81,8 @@ class CoordinatorOptions:
     """The heartbeat interval of a member that is on its way to a new assignment."""
     offsets_retention_minutes: int = 7 * 24 * 60
     """Kafka's offsets.retention.minutes: how long a group that nobody uses keeps its offsets."""
+    classic_initial_delay_s: float = INITIAL_DELAY_S
+    classic_session_timeout_ms_min: int = SESSION_TIMEOUT_MS_MIN
 
 
 class CoordinatorActor:
@@ -100,8 +106,13 @@ class CoordinatorActor:
         self._sessions_started = False
         self._table: TopicTable | None = None
         self._maintenance_due_s: float | None = None
-        self._expiry = Expiry(self._state, options.offsets_retention_minutes * MINUTE_MS)
-        self._offset_requests = OffsetRequests(self._state, self._journal, self._known_topics)
+        classic_options = ClassicOptions(
+            options.new_id, options.classic_initial_delay_s, options.classic_session_timeout_ms_min
+        )
+        self._classic = ClassicRequests(self._state, self._journal, classic_options)
+        retention_ms = options.offsets_retention_minutes * MINUTE_MS
+        self._expiry = Expiry(self._state, retention_ms, self._classic.has_members)
+        self._offset_requests = OffsetRequests(self._state, self._journal, self._classic, self._known_topics)
         self._handlers: dict[type[Request], Callable[[Any, Moment], Reply]] = {
             Ping: self._ping,
             GroupHeartbeat: self._group_heartbeat,
@@ -111,6 +122,9 @@ class CoordinatorActor:
             GroupDescribe: self._group_describe,
             GroupDelete: self._group_delete,
             InitProducerId: self._init_producer_id,
+            ClassicCommit: self._offset_requests.commit_classic,
+            ClassicDescribe: self._classic_describe,
+            OffsetDelete: self._offset_requests.delete,
         }
 
     # -- the actor -----------------------------------------------------------------------------------
@@ -119,25 +133,34 @@ class CoordinatorActor:
         """Decide one request, or release the replies that a sync covers."""
         self._start_sessions(now)
         if isinstance(message, Synced):
-            return self._journal.synced(message)
+            return [*self._journal.synced(message), *self._classic.recover(now)]
         if not isinstance(message, Envelope):
             return []
         if isinstance(message.request, Routes):
             return self._routes(message.request, now)
+        if isinstance(message.request, CLASSIC_REQUESTS):
+            return self._classic.receive(message, now)
         return self._answer(message, now)
 
     def settle(self, now: Moment) -> Sequence[Effect]:
         """Expel whose time is up, follow the topics, write what gathered."""
         self._start_sessions(now)
         self._maintain(now)
-        return [*self._expel_the_late(now), *self._expire(now), *self._journal.settle(now)]
+        return [
+            *self._expel_the_late(now),
+            *self._classic.settle(now),
+            *self._expire(now),
+            *self._journal.settle(now),
+            *self._classic.recover(now),
+        ]
 
     def deadline(self) -> float | None:
         """When a member's time is up at the earliest, or something else is to be looked after."""
         if not self._sessions_started:
             return 0.0 if self._state.groups else None
         expiry_due_s = None if self._journal.is_writing else self._expiry.due_s()
-        looked_at = (self._sessions.next_due_s(), self._maintenance_due_s, expiry_due_s)
+        sessions_due_s = (self._sessions.next_due_s(), self._classic.deadline())
+        looked_at = (*sessions_due_s, self._maintenance_due_s, expiry_due_s)
         dues = [due for due in looked_at if due is not None]
         return min(dues, default=None)
 
@@ -180,6 +203,7 @@ class CoordinatorActor:
         if self._sessions_started:
             return
         self._sessions_started = True
+        self._classic.start(now)
         for group in self._state.groups.values():
             for member_id, member in group.members.items():
                 name = MemberName(group.name, member_id)
@@ -234,7 +258,8 @@ class CoordinatorActor:
             return
         mark = self._journal.mark()
         for group in self._state.groups.values():
-            self._give_new_target(group)
+            if group.head.type is GroupType.CONSUMER:
+                self._give_new_target(group)
         self._journal.stage(self._offset_requests.orphans())
         wrote = self._journal.mark() > mark
         self._maintenance_due_s = now.monotonic_s + MAINTENANCE_RETRY_S if wrote else None
@@ -272,6 +297,7 @@ class CoordinatorActor:
         """Join, stay or leave. The order of the steps is that of KIP-848's coordinator."""
         self._known_topics()
         group = self._state.group_or_new(check_group_name(request.group))
+        self._classic.refuse_consumer(group.name)
         member_id = self._member_id(request)
         if request.member_epoch in (EPOCH_LEAVE, EPOCH_PAUSE):
             return self._depart(group, member_id, request.member_epoch, now)
@@ -333,19 +359,27 @@ class CoordinatorActor:
         return min(self._options.heartbeat_interval_ms, max(HEARTBEAT_INTERVAL_MS_MIN, members_ms))
 
     def _group_list(self, _request: GroupList, _now: Moment) -> Reply:
-        return list_groups(self._state)
+        return list_groups(self._state, self._classic)
 
     def _group_describe(self, request: GroupDescribe, _now: Moment) -> Reply:
-        group = self._state.group(check_group_name(request.group))
-        return describe_group(group, self._state.offsets.of_group(group.name))
+        group, live = self._group(request.group)
+        return describe_group(group, live, self._state.offsets.of_group(group.name))
+
+    def _classic_describe(self, request: ClassicDescribe, _now: Moment) -> Reply:
+        return describe_for_kafka(*self._group(request.group))
+
+    def _group(self, name: str) -> tuple[Group, ClassicGroup | None]:
+        """A group, and its classic members' side of it. Raises GroupIdNotFound."""
+        live = self._classic.group(check_group_name(name))
+        return (self._state.group(name) if live is None else self._state.group_or_new(name)), live
 
     def _group_delete(self, request: GroupDelete, _now: Moment) -> Reply:
-        group = self._state.group(check_group_name(request.group))
-        if group.members:
-            raise NonEmptyGroup(
-                f"group {group.name!r} has {len(group.members)} members; they must leave first"
-            )
+        group, live = self._group(request.group)
+        members = len(group.members if live is None else live.members)
+        if members:
+            raise NonEmptyGroup(f"group {group.name!r} has {members} members; they must leave first")
         next_group_state(group.state, GroupStep.DELETE)
+        self._classic.forget(group.name)
         offsets = self._state.offsets.of_group(group.name)
         self._journal.stage([Entry(OffsetKey(group.name, *place), None) for place in offsets])
         self._journal.stage([Entry(GroupKey(group.name), None)])

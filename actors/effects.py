@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import Encoding
@@ -31,7 +31,13 @@ class SyncTicket(Protocol):
 
 
 class Job(Protocol):
-    """Long work on files, a slice at a time; may run on any thread and be given up between two slices."""
+    """Long work on files, a slice at a time; may run on any thread and be given up between two slices.
+
+    It shall move no more than ``bytes_per_s_max``; None leaves that open.
+    """
+
+    @property
+    def bytes_per_s_max(self) -> int | None: ...
 
     def run(self) -> Iterator[int]:
         """Does a slice at each step and yields the bytes it moved; raises OSError."""
@@ -44,6 +50,21 @@ class Reply:
     to: Sender
     reply: ReplyMessage
     payload: Sequence[Buffer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaReply:
+    """Answer a Kafka request, in the order of its connection. Without a body nothing is sent for it.
+
+    ``body`` is a tree of plain values by kio's field names; the codec writes what ``version`` knows of it.
+    """
+
+    to: Sender
+    api_key: int
+    version: int
+    body: dict[str, Any] | None
+    closes: bool = False
+    """The connection ends behind this answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +124,4 @@ class Fail:
     error: OdradekError
 
 
-Effect = Reply | Forward | Sync | Work | Link | Unlink | Log | Fail
+Effect = Reply | KafkaReply | Forward | Sync | Work | Link | Unlink | Log | Fail

@@ -38,8 +38,11 @@ class SteadyClock:
 class Expiry:
     """When to look for expired offsets, and how far the present look has come."""
 
-    def __init__(self, state: CoordinatorState, retention_ms: int) -> None:
+    def __init__(
+        self, state: CoordinatorState, retention_ms: int, has_classic_members: Callable[[str], bool]
+    ) -> None:
         self._state = state
+        self._has_classic_members = has_classic_members
         self._retention_ms = retention_ms
         self._clock: SteadyClock | None = None
         self._pass: Iterator[Entry | None] | None = None
@@ -84,4 +87,6 @@ class Expiry:
 
     def _may_expire(self, name: str, before_ms: int) -> bool:
         group = self._state.groups.get(name)
-        return group is not None and not group.members and group.head.empty_since_ms <= before_ms
+        if group is None or group.members or self._has_classic_members(name):
+            return False
+        return group.head.empty_since_ms <= before_ms

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from actors.acks import Acks
 from actors.actor import Answer
 from actors.effects import Effect, Reply, Sender
 from odradek.protocol.errors import MessageTooLarge, OdradekError, error_from_wire
 from odradek.protocol.messages import ProduceReply, failure
 from odradek.protocol.records import RecordToWrite, lone_batch_bytes, new_builder
-
-Acks = Literal["all", 1, 0]
 
 
 class Receipt(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from actors.assignment import ASSIGNOR_DEFAULT, NO_PARTITIONS, PartitionSet, TopicPartition
+from actors.classic_members import MemberImage
 from actors.group_states import GroupPicture, GroupState
 from actors.ledger import GroupHead, MemberProfile
 from actors.members import NEW_STANDING, MemberState, Standing
@@ -41,6 +42,8 @@ class Group:
     members: dict[str, Member] = field(default_factory=dict)
     owners: dict[TopicPartition, str] = field(default_factory=dict)
     """Partition -> the one member that holds it."""
+    classic_members: dict[str, MemberImage] = field(default_factory=dict)
+    """Of a classic group: its members as they were when their last generation had its assignments."""
     settled: int = 0
     """How many members are settled: counted on the way, so that a heartbeat need not look at all."""
 
@@ -76,7 +79,7 @@ class Group:
         return None
 
     def replay_head(self, head: GroupHead | None) -> GroupHead:
-        """Apply one entry; what stood there before. So do the three that follow."""
+        """Apply one entry; what stood there before. So do the others that follow."""
         before = self.head
         self.head = head if head is not None else NEW_HEAD
         if self.head.epoch != before.epoch:
@@ -104,6 +107,12 @@ class Group:
             self.owners[partition] = member_id
         self._put(member_id, replace(before, standing=after))
         return before.standing if before.standing != NEW_STANDING else None
+
+    def replay_classic_member(self, member_id: str, image: MemberImage | None) -> MemberImage | None:
+        before = self.classic_members.pop(member_id, None)
+        if image is not None:
+            self.classic_members[member_id] = image
+        return before
 
     def _check_free(self, member_id: str, partitions: PartitionSet) -> None:
         for partition in partitions:

@@ -98,6 +98,8 @@ class Journal:
         self._in_flight: _Round | None = None
         self._ticket: SyncTicket | None = None
         self._broken: KafkaStorageError | None = None
+        self.failures = 0
+        """How many times what was staged was undone, because it could not be written."""
 
     # -- recovery ----------------------------------------------------------------------------------
 
@@ -302,6 +304,7 @@ class Journal:
         """Undo all that is not durable, the latest first, and answer everybody."""
         rounds = [round_ for round_ in (self._in_flight, self._gathering) if round_ is not None]
         self._in_flight, self._ticket, self._gathering = None, None, _Round()
+        self.failures += 1
         self._compaction.give_up()
         for round_ in reversed(rounds):
             self._undo(round_.undo)

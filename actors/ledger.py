@@ -6,6 +6,7 @@ An entry is a key and a value, each in JSON so that a dump of the log reads well
     ["group","group"]              {"epoch":4,"target_epoch":4,"assignor":"sticky","partitions":{"topic":8}}
     ["member","group","id"]        {"topics":["topic"],"rebalance_timeout_ms":300000}
     ["target","group","id"]        {"topic":[0,1,2]}
+    ["classic_member","group","id"] {"protocols":[{"name":"range","metadata":"AAE="}],"assignment":"AAE=",...}
     ["standing","group","id"]      {"epoch":4,"previous_epoch":3,"state":"stable","assigned":{"topic":[0,1]}}
     ["producer_ids"]               {"next_block":2000}
 
@@ -21,6 +22,7 @@ from typing import NamedTuple
 import msgspec
 
 from actors.assignment import PartitionSet
+from actors.classic_members import MemberImage
 from actors.members import MemberState, Standing
 from odradek.protocol.errors import CorruptMessage
 
@@ -54,6 +56,11 @@ class StandingKey(Key, frozen=True, array_like=True, tag="standing"):
     member_id: str
 
 
+class ClassicMemberKey(Key, frozen=True, array_like=True, tag="classic_member"):
+    group: str
+    member_id: str
+
+
 class ProducerIdsKey(Key, frozen=True, array_like=True, tag="producer_ids"):
     """There is one."""
 
@@ -82,6 +89,8 @@ class GroupHead(msgspec.Struct, frozen=True, omit_defaults=True):
     ``epoch`` rises with every change that calls for a new target, ``target_epoch`` is that of the
     target there is. ``partitions`` are the counts of the subscribed topics that the epoch knows of.
     ``empty_since_ms`` is when the last member left last, in ms since 1970; 0 where none ever did.
+    Of a classic group ``epoch`` is the generation, ``target_epoch`` the last one whose members got their
+    assignments, and ``assignor`` the protocol that they chose.
     """
 
     epoch: int
@@ -90,6 +99,8 @@ class GroupHead(msgspec.Struct, frozen=True, omit_defaults=True):
     partitions: dict[str, int]
     empty_since_ms: int = 0
     type: GroupType = GroupType.CONSUMER
+    protocol_type: str | None = None
+    leader: str | None = None
 
 
 class MemberProfile(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,6 +112,7 @@ class MemberProfile(msgspec.Struct, frozen=True, omit_defaults=True):
     instance_id: str | None = None
     client_id: str | None = None
     topic_pattern: str | None = None
+    client_host: str | None = None
 
 
 class ProducerIdBlock(msgspec.Struct, frozen=True):
@@ -109,7 +121,7 @@ class ProducerIdBlock(msgspec.Struct, frozen=True):
     next_block: int
 
 
-Value = CommittedOffset | GroupHead | MemberProfile | ProducerIdBlock | Standing | PartitionSet
+Value = CommittedOffset | GroupHead | MemberImage | MemberProfile | ProducerIdBlock | Standing | PartitionSet
 
 
 class Entry(NamedTuple):
@@ -132,12 +144,13 @@ OFFSET_KEY_START = b'["offset",'
 
 _encoder = msgspec.json.Encoder()
 _key_decoder = msgspec.json.Decoder(
-    OffsetKey | GroupKey | MemberKey | TargetKey | StandingKey | ProducerIdsKey
+    OffsetKey | GroupKey | MemberKey | TargetKey | StandingKey | ClassicMemberKey | ProducerIdsKey
 )
 _plain_decoders: dict[type[Key], msgspec.json.Decoder[Value]] = {
     OffsetKey: msgspec.json.Decoder(CommittedOffset),
     GroupKey: msgspec.json.Decoder(GroupHead),
     MemberKey: msgspec.json.Decoder(MemberProfile),
+    ClassicMemberKey: msgspec.json.Decoder(MemberImage),
     ProducerIdsKey: msgspec.json.Decoder(ProducerIdBlock),
 }
 _standing_decoder = msgspec.json.Decoder(_StandingBytes)

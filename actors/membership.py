@@ -40,7 +40,6 @@ from actors.patterns import compile_pattern
 from actors.topics import TopicTable
 from odradek.protocol.errors import (
     GroupMaxSizeReached,
-    InconsistentGroupProtocol,
     InvalidRequest,
     PolicyViolation,
     UnknownMemberId,
@@ -84,8 +83,7 @@ def admit(group: Group, member_id: str, heartbeat: GroupHeartbeat, owned: Partit
     """A heartbeat with epoch 0 or more: the member joins, joins again, or stays.
 
     Raises UnknownMemberId, FencedMemberEpoch, UnreleasedInstanceId, GroupMaxSizeReached,
-    UnsupportedAssignor, InvalidTopic, InvalidRegularExpression, InconsistentGroupProtocol,
-    PolicyViolation, InvalidRequest.
+    UnsupportedAssignor, InvalidTopic, InvalidRegularExpression, PolicyViolation, InvalidRequest.
     """
     if heartbeat.member_epoch == EPOCH_JOIN:
         return _join(group, member_id, heartbeat, owned)
@@ -115,16 +113,17 @@ def _enter(group: Group, member_id: str, heartbeat: GroupHeartbeat) -> list[Entr
     """A member that the group has never seen."""
     if len(group.members) >= MEMBERS_PER_GROUP_MAX:
         raise GroupMaxSizeReached(f"group {group.name!r} has {MEMBERS_PER_GROUP_MAX} members already")
-    if group.members and group.head.type is not GroupType.CONSUMER:
-        raise InconsistentGroupProtocol(
-            f"group {group.name!r} has members that speak the {group.head.type.value} protocol; "
-            "it changes over when they have left"
-        )
     if heartbeat.topics is None and not heartbeat.topic_pattern:
         raise InvalidRequest("a member that joins says which topics it subscribes to")
     profile = _profile(group, heartbeat, None)
     # The head comes first: it is what makes a new group one, and what unmakes it when this is undone.
-    head = msgspec.structs.replace(group.head, epoch=group.head.epoch + 1, type=GroupType.CONSUMER)
+    head = msgspec.structs.replace(
+        group.head,
+        epoch=group.head.epoch + 1,
+        type=GroupType.CONSUMER,  # whatever it was while it was not empty
+        protocol_type=None,
+        leader=None,
+    )
     return [Entry(GroupKey(group.name), head), Entry(MemberKey(group.name, member_id), profile)]
 
 
@@ -173,6 +172,7 @@ def _profile(group: Group, heartbeat: GroupHeartbeat, before: MemberProfile | No
         instance_id=_checked(heartbeat.instance_id, "instance_id") or known.instance_id,
         client_id=_checked(heartbeat.client_id, "client_id") or known.client_id,
         topic_pattern=_check_pattern(group, heartbeat.topic_pattern, known.topic_pattern),
+        client_host=_checked(heartbeat.client_host, "client_host") or known.client_host,
     )
 
 

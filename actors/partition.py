@@ -11,15 +11,18 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from actors.acks import acks_of, wants_no_reply
 from actors.actor import Envelope, Message, Moment, Synced, Worked
+from actors.contents import Found, check_keys, first_record, read_records, recompressed
 from actors.effects import Effect, Fail, Reply, Sender, Sync
 from actors.effects import Log as LogLine
 from actors.flush import Flush
 from actors.maintenance import Maintenance
-from actors.messages import Configure
+from actors.messages import Configure, EpochEnd, EpochEndReply, MeasureLog, MeasureLogReply, Watch
 from actors.parking import Parked, Parking
 from actors.pressure import DiskPressure
-from odradek.protocol.batch import COMPRESSIONS, BatchHeader, Buffer, check_batch, iterate_headers
+from actors.watching import Watching
+from odradek.protocol.batch import COMPRESSIONS, Buffer, check_batch, iterate_headers
 from odradek.protocol.errors import (
     InvalidRequest,
     KafkaStorageError,
@@ -87,10 +90,11 @@ class PartitionActor:
         self._flush = Flush(log)
         self._pressure = DiskPressure(log, free_bytes_min)
         self._parking = Parking()
+        self._watching = Watching()
         self._failed = False
         self._maintenance = None
         if maintenance_interval_s is not None:
-            self._maintenance = Maintenance(log, maintenance_interval_s)
+            self._maintenance = Maintenance(log, maintenance_interval_s, free_bytes_min)
 
     # -- Actor -----------------------------------------------------------------------------------------
 
@@ -125,7 +129,7 @@ class PartitionActor:
 
     def deadline(self) -> float | None:
         """When the next parked fetch must be answered, or the log wants maintenance."""
-        deadlines = [self._parking.deadline()]
+        deadlines = [self._parking.deadline(), self._watching.deadline()]
         if self._ticket is None:
             deadlines.append(self._flush.deadline())
         if self._maintenance is not None:
@@ -146,7 +150,7 @@ class PartitionActor:
             effects += self._synced(Synced(ticket, error))
         stopping = LeaderNotAvailable(f"{self._topic}-{self._partition} is stopping")
         effects += [Reply(parked.sender, self._fetch_failure(stopping)) for parked in self._parking.clear()]
-        return effects
+        return effects + self._watching.refuse(stopping)
 
     # -- requests --------------------------------------------------------------------------------------
 
@@ -165,6 +169,19 @@ class PartitionActor:
             case DeleteRecords():
                 self._check_place(request.topic, request.partition)
                 return (Reply(envelope.sender, self._delete_records(request)),)
+            case MeasureLog():
+                self._check_place(request.topic, request.partition)
+                measured = MeasureLogReply(size_bytes=self._log.size_bytes, free_bytes=self._log.free_bytes())
+                return [Reply(envelope.sender, measured)]
+            case Watch():
+                self._check_place(request.topic, request.partition)
+                return self._watching.add(
+                    envelope.sender, request, self._log.durable_offset, self._log.start_offset, now
+                )
+            case EpochEnd():
+                self._check_place(request.topic, request.partition)
+                epoch, end_offset = self._log.epoch_end_offset(request.leader_epoch)
+                return (Reply(envelope.sender, EpochEndReply(leader_epoch=epoch, end_offset=end_offset)),)
             case Ping():
                 return (Reply(envelope.sender, PingReply()),)
             case Configure():
@@ -209,7 +226,9 @@ class PartitionActor:
         header = check_batch(batch)
         codec = self._log.settings.codec
         if codec is not None and codec != COMPRESSIONS[header.compression]:
-            batch, header = _recompressed(batch, codec)
+            batch, header = recompressed(batch, codec)
+        if self._log.settings.compacts:
+            check_keys(batch, header)
         appended = self._log.append(batch, header, now.wall_ms)
         self._appended_bytes += len(batch)
         self._flush.appended(header.record_count, now)
@@ -226,7 +245,7 @@ class PartitionActor:
             reply.log_append_time = appended.timestamp
         waiting = Unanswered(appended.last_offset, len(batch), Reply(envelope.sender, reply))
         self._undurable_bytes += waiting.size_bytes
-        self._unwritten.append((request.acks in ("all", -1), waiting))
+        self._unwritten.append((acks_of(request) == "all", waiting))
         return ()
 
     def _write(self) -> list[Effect]:
@@ -235,6 +254,7 @@ class PartitionActor:
         try:
             self._log.write()
         except KafkaStorageError as error:
+            self._pressure.forget()
             self._undurable_bytes -= sum(waiting.size_bytes for _, waiting in unwritten)
             return [Reply(waiting.reply.to, failure(error)) for _, waiting in unwritten]
         effects: list[Effect] = []
@@ -286,16 +306,16 @@ class PartitionActor:
         # Who does not wait takes what there is.
         wait_ms = min(fetch.max_wait_ms, fetch.max_wait_ms if fetch.timeout_ms is None else fetch.timeout_ms)
         wanted_bytes = min(fetch.min_bytes, fetch.max_bytes) if wait_ms else 0
-        batches = self._read(fetch)
-        if self._enough(batches, wanted_bytes):
-            return (self._fetched(envelope.sender, fetch, batches),)
-        worthwhile_bytes = self._durable_bytes + wanted_bytes - len(batches)
+        found = self._read(fetch)
+        if self._enough(found, wanted_bytes):
+            return (self._fetched(envelope.sender, fetch, found.batches),)
+        worthwhile_bytes = self._durable_bytes + wanted_bytes - found.useful_bytes
         deadline_s = now.monotonic_s + wait_ms / 1000
         oldest = self._parking.park(Parked(envelope.sender, fetch, worthwhile_bytes), deadline_s)
         early = self._answer_parked(oldest, 0) if oldest is not None else None
         return (early,) if early is not None else ()
 
-    def _read(self, fetch: Fetch) -> Buffer:
+    def _read(self, fetch: Fetch) -> Found:
         """What there is for a fetch. Raises OffsetOutOfRange, which tells both ends."""
         log = self._log
         if not log.start_offset <= fetch.offset <= log.end_offset:
@@ -303,7 +323,7 @@ class PartitionActor:
                 f"{self._topic}-{self._partition} has offsets {log.start_offset} to {log.durable_offset}, "
                 f"not {fetch.offset}"
             )
-        return log.read(fetch.offset, fetch.max_bytes)
+        return read_records(log, fetch.offset, fetch.max_bytes)
 
     def _fetched(self, sender: Sender, fetch: Fetch, batches: Buffer) -> Reply:
         payload = (batches,) if batches else ()
@@ -314,9 +334,9 @@ class PartitionActor:
 
         return Reply(sender, *as_records(self._fetch_reply(), payload, fetch.offset))
 
-    def _enough(self, batches: Buffer, wanted_bytes: int) -> bool:
+    def _enough(self, found: Found, wanted_bytes: int) -> bool:
         """Batches are whole, so a reply that is as full as it can be may be short of the bytes wanted."""
-        return len(batches) >= wanted_bytes or not self._reaches_end(batches)
+        return found.useful_bytes >= wanted_bytes or not self._reaches_end(found.batches)
 
     def _reaches_end(self, batches: Buffer) -> bool:
         """Whether nothing durable follows; batches are whole, so a full reply may be short of its bytes."""
@@ -350,21 +370,22 @@ class PartitionActor:
             return True
 
         self._parking.release(self._durable_bytes, answer)
-        return effects
+        return effects + self._watching.moved(self._log.durable_offset, self._log.start_offset)
 
     def _expire(self, now: Moment) -> list[Effect]:
         """Answer the parked fetches whose time is over with what there is."""
         replies = (self._answer_parked(parked, 0) for parked in self._parking.expired(now.monotonic_s))
-        return [reply for reply in replies if reply is not None]
+        told = self._watching.expire(self._log.durable_offset, self._log.start_offset, now)
+        return [*(reply for reply in replies if reply is not None), *told]
 
     def _answer_parked(self, parked: Parked, wanted_bytes: int) -> Reply | None:
         try:
-            batches = self._read(parked.fetch)
+            found = self._read(parked.fetch)
         except OdradekError as error:
             return Reply(parked.sender, self._fetch_failure(error))
         return (
-            self._fetched(parked.sender, parked.fetch, batches)
-            if self._enough(batches, wanted_bytes)
+            self._fetched(parked.sender, parked.fetch, found.batches)
+            if self._enough(found, wanted_bytes)
             else None
         )
 
@@ -384,24 +405,8 @@ class PartitionActor:
             found = log.offset_for_timestamp(at_ms)
         if found is None:
             return ListOffsetsReply(offset=-1, timestamp=-1)
-        offset, timestamp = self._first_record(found[0], at_ms)
+        offset, timestamp = first_record(log, found[0], at_ms)
         return ListOffsetsReply(offset=offset, timestamp=timestamp)
-
-    def _first_record(self, offset: int, at_ms: int) -> tuple[int, int]:
-        """(offset, timestamp) of the first record as late as ``at_ms``, from the batch with ``offset`` on.
-
-        Mostly that batch has it; not where its record was deleted from the start of the log. This alone
-        looks into batches, so it alone loads the codec, and only once somebody asks.
-        """
-        from odradek.protocol.records import decode_batches  # noqa: PLC0415
-
-        offset = max(offset, self._log.start_offset)
-        while batches := self._log.read(offset, 1):
-            for record in decode_batches(batches, offset):
-                if record.timestamp >= at_ms:
-                    return record.offset, record.timestamp
-                offset = record.offset + 1
-        return -1, -1
 
     def _delete_records(self, request: DeleteRecords) -> DeleteRecordsReply:
         log = self._log
@@ -413,17 +418,3 @@ class PartitionActor:
             )
         later = self._maintenance is not None
         return DeleteRecordsReply(log_start_offset=log.advance_start(before, unlink_later=later))
-
-
-def _recompressed(batch: Buffer, codec: str) -> tuple[bytes, BatchHeader]:
-    """The batch in the topic's codec, and its header."""
-    # Only topics that ask for it pay for the codec.
-    from odradek.protocol.records import recompress  # noqa: PLC0415
-
-    changed = recompress(batch, codec)
-    return changed, check_batch(changed)
-
-
-def wants_no_reply(request: Produce) -> bool:
-    """acks=0: the producer asked for silence, errors included."""
-    return request.acks in (0, "0")

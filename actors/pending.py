@@ -14,7 +14,15 @@ from typing import Protocol
 
 from actors.actor import Answer
 from actors.effects import Effect
-from odradek.protocol.errors import OdradekError, RequestTimedOut, ThrottlingQuotaExceeded
+from actors.messages import COORDINATOR
+from odradek.protocol.errors import (
+    CoordinatorNotAvailable,
+    LeaderNotAvailable,
+    NetworkException,
+    OdradekError,
+    RequestTimedOut,
+    ThrottlingQuotaExceeded,
+)
 
 REQUESTS_IN_FLIGHT_MAX = 100_000
 BYTES_IN_FLIGHT_MAX = 256 << 20
@@ -114,3 +122,12 @@ class PendingTable:
     def clear(self) -> list[Pending]:
         """Everything, taken."""
         return [pending for token in list(self._pending) if (pending := self.take(token)) is not None]
+
+
+def lost_error(address: str, *, writes: bool) -> OdradekError:
+    """What became of a request to an actor that ended before it answered."""
+    if address == COORDINATOR and not writes:
+        return CoordinatorNotAvailable("the coordinator ended before it answered; try again")
+    if writes:
+        return NetworkException(f"{address} ended before it answered; whether it wrote is unknown")
+    return LeaderNotAvailable(f"{address} ended before it answered; try again")

@@ -43,6 +43,10 @@ class DiskPressure:
                 f"{self._free_bytes_min} free: free disk space, or lower a topic's retention, and send again"
             )
 
+    def forget(self) -> None:
+        """A write found no space, so what was known is old: the next ``check`` asks."""
+        self._checked_s = float("-inf")
+
     def report(self) -> list[Effect]:
         """A line for the process's log where the pressure has come or gone."""
         if self.is_high == self._said:

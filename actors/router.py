@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from actors.acks import acks_of, wants_no_reply
 from actors.actor import Answer, Envelope, Lost, Message, Moment, Undeliverable
+from actors.demands import Authority, Rights
+from actors.discovery import Discovery
 from actors.effects import Effect, Forward, Reply, Sender
 from actors.gathering import (
-    Acks,
     Destination,
     Gatherer,
     ManyProgress,
@@ -24,18 +26,32 @@ from actors.gathering import (
     SingleReceipt,
 )
 from actors.lag import LagWaiter
-from actors.messages import COORDINATOR, SUPERVISOR, SUPERVISOR_REQUESTS, Routes, TopicRoute
-from actors.pending import PendingTable, Waiter
-from actors.routing import RoutingTable, describe_topic
-from actors.waiters import RECORDS_REPLY_BYTES_MAX, FetchedRecords, NobodyWaits, PassOn, TopicCreated
+from actors.messages import (
+    COORDINATOR,
+    SUPERVISOR,
+    SUPERVISOR_REQUESTS,
+    Access,
+    Routes,
+    TopicRoute,
+)
+from actors.pending import PendingTable, Waiter, lost_error
+from actors.routing import RoutingTable
+from actors.waiters import (
+    RECORDS_REPLY_BYTES_MAX,
+    FetchedRecords,
+    NobodyWaits,
+    PassOn,
+    TopicCreated,
+    VisibleGroups,
+)
 from actors.waiting import WaitingRoom
 from odradek.protocol.batch import Buffer
 from odradek.protocol.errors import (
     CoordinatorNotAvailable,
+    InvalidRecord,
     InvalidRequest,
     LeaderNotAvailable,
     MessageTooLarge,
-    NetworkException,
     OdradekError,
     ThrottlingQuotaExceeded,
     UnknownTopicOrPartition,
@@ -57,7 +73,6 @@ from odradek.protocol.messages import (
     InitProducerId,
     ListOffsets,
     Metadata,
-    MetadataReply,
     NewTopic,
     OffsetCommit,
     OffsetFetch,
@@ -66,12 +81,11 @@ from odradek.protocol.messages import (
     Produce,
     ProduceRecord,
     Request,
-    TopicMetadata,
     Versions,
     VersionsReply,
     failure,
 )
-from odradek.protocol.names import INTERNAL_TOPICS, check_group_name, is_topic_name
+from odradek.protocol.names import check_group_name
 from odradek.protocol.records import RecordToWrite
 
 GRACE_S = 5.0
@@ -90,12 +104,17 @@ _WRITES = (Produce, OffsetCommit, DeleteRecords, GroupDelete)
 
 @dataclass(frozen=True, slots=True)
 class RouterOptions:
-    """``server`` is the name and version that ``versions`` tells."""
+    """``server`` is the name and version that ``versions`` tells.
+
+    Where ``is_access_enforced`` a client may do nothing until the supervisor has said what it may.
+    """
 
     index: int
     server: str
     auto_create_topics: bool = True
     default_partitions: int = 1
+    is_access_enforced: bool = False
+    access: Access | None = None
 
 
 class RouterActor:
@@ -107,6 +126,8 @@ class RouterActor:
         self._pending = PendingTable()
         self._gatherer = Gatherer()
         self._waiting = WaitingRoom()
+        self._authority = Authority(options.access, is_enforced=options.is_access_enforced)
+        self._discovery = Discovery(self._table, auto_create_topics=options.auto_create_topics)
         self._now = Moment(0.0, 0)
 
     # -- Actor -----------------------------------------------------------------------------------------
@@ -117,6 +138,9 @@ class RouterActor:
         match message:
             case Envelope(request=Routes() as routes):
                 return self._take_routes(routes)
+            case Envelope(request=Access() as access):
+                self._authority.take(access)
+                return ()
             case Envelope():
                 return self._receive_request(message)
             case Answer(token=token):
@@ -144,7 +168,7 @@ class RouterActor:
         """Tell everybody who waits that this router ends."""
         effects: list[Effect] = []
         for pending in self._pending.clear():
-            effects += pending.waiter.failed(self._lost(pending.address, writes=pending.writes))
+            effects += pending.waiter.failed(lost_error(pending.address, writes=pending.writes))
         stopping = LeaderNotAvailable("the router is stopping")
         for name in self._waiting.topics:
             for envelope in self._waiting.leave(name):
@@ -163,29 +187,24 @@ class RouterActor:
     def _fail_lost(self, addresses: set[str]) -> list[Effect]:
         effects: list[Effect] = []
         for pending in self._pending.take_address(addresses):
-            effects += pending.waiter.failed(self._lost(pending.address, writes=pending.writes))
+            effects += pending.waiter.failed(lost_error(pending.address, writes=pending.writes))
         return effects
-
-    @staticmethod
-    def _lost(address: str, *, writes: bool) -> OdradekError:
-        if address == COORDINATOR and not writes:
-            return CoordinatorNotAvailable("the coordinator ended before it answered; try again")
-        if writes:
-            return NetworkException(f"{address} ended before it answered; whether it wrote is unknown")
-        return LeaderNotAvailable(f"{address} ended before it answered; try again")
 
     # -- requests --------------------------------------------------------------------------------------
 
     def _receive_request(self, envelope: Envelope) -> Sequence[Effect]:
+        rights = self._authority.rights(envelope)
         try:
-            return self._handle(envelope)
+            if rights is not None:
+                rights.check(envelope.request)
+            return self._handle(envelope, rights)
         except UnknownTopicOrPartition as error:
-            awaiting = self._await_topic(envelope)
+            awaiting = self._await_topic(envelope, rights)
             return awaiting if awaiting is not None else _silent_or(envelope, error)
         except OdradekError as error:
             return _silent_or(envelope, error)
 
-    def _handle(self, envelope: Envelope) -> Sequence[Effect]:
+    def _handle(self, envelope: Envelope, rights: Rights | None) -> Sequence[Effect]:
         sender = envelope.sender
         match envelope.request:
             case Produce() as request:
@@ -196,24 +215,33 @@ class RouterActor:
                 address = self._table.served(request.topic, request.partition)
                 return (self._forward(address, request, PassOn(sender)),)
             case Metadata() as request:
-                return (Reply(sender, self._metadata(request)),)
+                return (Reply(sender, self._discovery.metadata(request, rights)),)
             case Ping():
                 return (Reply(sender, PingReply()),)
             case Versions():
                 apis = {name: api.versions for name, api in APIS.items()}
                 reply = VersionsReply(server=self._options.server, protocol=PROTOCOL_VERSION, apis=apis)
                 return (Reply(sender, reply),)
+            case GroupHeartbeat() as request:
+                request.client_host = envelope.host or None
+                return (self._to_coordinator(request, PassOn(sender)),)
             case GroupDescribe() as request:
                 return (self._describe_group(sender, request),)
-        if isinstance(envelope.request, AlterConfigs):
-            envelope.request.config = _portable(envelope.request.config)
-        if isinstance(envelope.request, CreateTopics):
-            for topic in envelope.request.topics:
+            case GroupList() as request if rights is not None:
+                return (self._to_coordinator(request, VisibleGroups(sender, rights)),)
+        return (self._pass_on(sender, envelope.request),)
+
+    def _pass_on(self, sender: Sender, request: Request) -> Forward:
+        """Requests that others answer whole."""
+        if isinstance(request, AlterConfigs):
+            request.config = _portable(request.config)
+        if isinstance(request, CreateTopics):
+            for topic in request.topics:
                 topic.config = _portable(topic.config)
-        if isinstance(envelope.request, SUPERVISOR_REQUESTS):
-            return (self._forward(SUPERVISOR, envelope.request, PassOn(sender)),)
-        if isinstance(envelope.request, _TO_COORDINATOR):
-            return (self._to_coordinator(envelope.request, PassOn(sender)),)
+        if isinstance(request, SUPERVISOR_REQUESTS):
+            return self._forward(SUPERVISOR, request, PassOn(sender))
+        if isinstance(request, _TO_COORDINATOR):
+            return self._to_coordinator(request, PassOn(sender))
         raise InvalidRequest("this request is not for clients")
 
     def _forward(
@@ -293,7 +321,7 @@ class RouterActor:
     def _forward_produce(self, request: Produce, batch: Buffer, waiter: Waiter) -> Effect:
         assert request.partition is not None
         address = self._table.served(request.topic, request.partition)
-        if _acks(request) == 0:
+        if wants_no_reply(request):
             # The client hears nothing, but the router must: what is on its way is bounded in bytes.
             request = Produce(topic=request.topic, partition=request.partition, acks=1, format="batch")
             return self._forward(address, request, NobodyWaits(), (batch,))
@@ -307,7 +335,7 @@ class RouterActor:
             )
         value = bytes(envelope.payload[0]) if envelope.payload else None
         described = ProduceRecord(key=request.key, headers=request.headers, timestamp=request.timestamp)
-        acks = _acks(request)
+        acks = acks_of(request)
         receipt: Receipt = SingleReceipt(envelope.sender, topic.name) if acks else SilentReceipt()
         self._gather(self._destination(topic, request, described, value), topic, described, value, receipt)
         return ()
@@ -324,7 +352,7 @@ class RouterActor:
                 f"'records' names {len(records)} records, {len(envelope.payload)} payload frames came; "
                 "each record has one, a null value an empty one"
             )
-        acks = _acks(request)
+        acks = acks_of(request)
         progress = ManyProgress(envelope.sender, topic.name, len(records) + 1, [(None, None)] * len(records))
         for index, (described, value) in enumerate(zip(records, envelope.payload, strict=True)):
             receipt: Receipt = ManyReceipt(progress, index) if acks else SilentReceipt()
@@ -344,7 +372,7 @@ class RouterActor:
         partition = request.partition
         if partition is None:
             partition = self._table.place(topic, described.key, len(value or b""))
-        return Destination(topic.name, partition, _acks(request), request.timeout_ms)
+        return Destination(topic.name, partition, acks_of(request), request.timeout_ms)
 
     def _gather(
         self,
@@ -358,6 +386,11 @@ class RouterActor:
         timestamp = described.timestamp if described.timestamp is not None else self._now.wall_ms
         # The codec takes plain bytes only, no Blob.
         headers = [(name, None if given is None else bytes(given)) for name, given in described.headers]
+        if described.key is None and "compact" in str(topic.config.get("cleanup.policy")):
+            # The partition would refuse the whole batch, and with it the records of others.
+            raise InvalidRecord(
+                f"{topic.name!r} is compacted (cleanup.policy): there every record needs a key"
+            )
         record = RecordToWrite(timestamp, described.key, value, headers)
         self._gatherer.add(destination, record, receipt, _batch_bytes_max(topic))
 
@@ -384,34 +417,12 @@ class RouterActor:
         )
         return (self._forward(address, batches, waiter, wait_ms=wait_ms),)
 
-    def _metadata(self, request: Metadata) -> MetadataReply:
-        names = sorted(self._table.topics) if request.topics is None else request.topics
-        return MetadataReply(
-            cluster_id=self._table.cluster_id,
-            routers=self._table.routers,
-            topics=[self._topic_metadata(name, create=request.allow_auto_create) for name in names],
-        )
-
-    def _topic_metadata(self, name: str, *, create: bool) -> TopicMetadata:
-        try:
-            topic = self._table.topic(name)
-        except UnknownTopicOrPartition as error:
-            if create and self._may_create(name):
-                raise
-            return TopicMetadata(name=name, error=error.wire())
-        except OdradekError as error:
-            return TopicMetadata(name=name, error=error.wire())
-        return describe_topic(topic)
-
     # -- topics that do not exist yet ------------------------------------------------------------------
 
-    def _may_create(self, name: str) -> bool:
-        return self._options.auto_create_topics and name not in INTERNAL_TOPICS and is_topic_name(name)
-
-    def _await_topic(self, envelope: Envelope) -> Sequence[Effect] | None:
+    def _await_topic(self, envelope: Envelope, rights: Rights | None) -> Sequence[Effect] | None:
         """Have the missing topic created and keep the request until it serves; None where nobody wants it."""
-        name = self._missing_topic(envelope.request)
-        if name is None or not self._may_create(name):
+        name = self._discovery.missing_topic(envelope.request, rights)
+        if name is None:
             return None
         try:
             if not self._waiting.admit(name, envelope):
@@ -424,15 +435,6 @@ class RouterActor:
             return (self._forward(SUPERVISOR, CreateTopics(topics=[new]), waiter),)
         except ThrottlingQuotaExceeded as error:
             return self._creation_ended(name, error)
-
-    def _missing_topic(self, request: Request) -> str | None:
-        """The topic that a request wants created, where it wants one at all."""
-        if isinstance(request, Produce) and request.topic not in self._table.topics:
-            return request.topic
-        if isinstance(request, Metadata) and request.topics is not None:
-            missing = (name for name in request.topics if name not in self._table.topics)
-            return next(filter(self._may_create, missing), None)
-        return None
 
     def _creation_ended(self, name: str, error: OdradekError | None) -> Sequence[Effect]:
         if error is None and name in self._table.topics:
@@ -450,15 +452,9 @@ class RouterActor:
 
 def _silent_or(envelope: Envelope, error: OdradekError) -> Sequence[Effect]:
     request = envelope.request
-    if isinstance(request, Produce) and _acks(request) == 0:
+    if isinstance(request, Produce) and wants_no_reply(request):
         return ()
     return (Reply(envelope.sender, failure(error)),)
-
-
-def _acks(request: Produce) -> Acks:
-    if request.acks in (0, "0"):
-        return 0
-    return 1 if request.acks in (1, "1") else "all"
 
 
 def _batch_bytes_max(topic: TopicRoute) -> int:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actors.effects import Effect, Link, Unlink
-from actors.messages import COORDINATOR, PartitionRoute, Routes, TopicRoute, partition_address
+from actors.messages import (
+    COORDINATOR,
+    GatewayRoute,
+    PartitionRoute,
+    Routes,
+    TopicRoute,
+    partition_address,
+)
 from odradek.protocol.errors import (
     LeaderNotAvailable,
     OdradekError,
@@ -35,6 +42,7 @@ class RoutingTable:
         self.version = -1
         self.cluster_id = ""
         self.routers: list[str] = []
+        self.gateways: list[GatewayRoute] = []
         self.topics: dict[str, TopicRoute] = {}
         self._linked: dict[str, str] = {}
         self._sticky: dict[str, Sticky] = {}
@@ -47,6 +55,7 @@ class RoutingTable:
         self.version = routes.version
         self.cluster_id = routes.cluster_id
         self.routers = routes.routers
+        self.gateways = routes.gateways
         self.topics = {topic.name: topic for topic in routes.topics}
         self._sticky = {name: sticky for name, sticky in self._sticky.items() if name in self.topics}
         return self._relink(_endpoints(routes))

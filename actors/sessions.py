@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from actors.assignment import PartitionSet
 
+LATENESS_MAX_S = 5.0
+"""Called later than this, the coordinator itself was held up, and takes nobody's silence for death."""
 EXPIRY_RETRY_S = 1.0
 """How long until a member whose time is up is named again, should its expulsion not have worked."""
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from actors.assignment import PartitionSet
+from actors.classic_members import MemberImage
 from actors.groups import Group
 from actors.ledger import (
+    ClassicMemberKey,
     Entry,
     GroupHead,
     GroupKey,
@@ -28,7 +30,7 @@ from odradek.protocol.errors import GroupIdNotFound, PolicyViolation
 
 GROUPS_MAX = 10_000
 
-_OF_A_GROUP = (GroupKey, MemberKey, TargetKey, StandingKey)
+_OF_A_GROUP = (GroupKey, MemberKey, TargetKey, StandingKey, ClassicMemberKey)
 """Keys of entries that make a group where there is none, unless they delete."""
 ENTRIES_PER_MEMBER = 3
 
@@ -71,7 +73,8 @@ class CoordinatorState:
     def count_entries(self) -> int:
         """How many entries ``live_entries`` gives."""
         members = sum(len(group.members) for group in self.groups.values())
-        return self.offsets.count + len(self.groups) + ENTRIES_PER_MEMBER * members + 1
+        classic_members = sum(len(group.classic_members) for group in self.groups.values())
+        return self.offsets.count + len(self.groups) + ENTRIES_PER_MEMBER * members + classic_members + 1
 
     def live_entries(self) -> Iterator[list[Entry]]:
         """All that must be written to have the same state again, in pieces that belong together.
@@ -81,11 +84,15 @@ class CoordinatorState:
         """
         yield [Entry(ProducerIdsKey(), self.producer_ids.block())]
         for name in list(self.groups):
-            if name not in self.groups:
+            group = self.groups.get(name)
+            if group is None:
                 continue
-            yield [Entry(GroupKey(name), self.groups[name].head)]
-            for member_id in list(self.groups[name].members):
+            member_ids, classic_ids = list(group.members), list(group.classic_members)
+            yield [Entry(GroupKey(name), group.head)]
+            for member_id in member_ids:
                 yield self._live_member(name, member_id)
+            for member_id in classic_ids:
+                yield self._live_classic_member(name, member_id)
         for key in self.offsets.keys_for_a_while():
             committed = self.offsets.of_group(key.group).get((key.topic, key.partition))
             if committed is not None:
@@ -101,6 +108,11 @@ class CoordinatorState:
             Entry(StandingKey(name, member_id), member.standing),
         ]
         return [Entry(MemberKey(name, member_id), member.profile), *entries]
+
+    def _live_classic_member(self, name: str, member_id: str) -> list[Entry]:
+        group = self.groups.get(name)
+        image = group.classic_members.get(member_id) if group is not None else None
+        return [] if image is None else [Entry(ClassicMemberKey(name, member_id), image)]
 
     # -- entries -------------------------------------------------------------------------------------
 
@@ -123,6 +135,9 @@ class CoordinatorState:
     def _replay_standing(self, key: StandingKey, value: Standing | None) -> Value | None:
         return self._entered(key.group).replay_standing(key.member_id, value)
 
+    def _replay_classic_member(self, key: ClassicMemberKey, value: MemberImage | None) -> Value | None:
+        return self._entered(key.group).replay_classic_member(key.member_id, value)
+
     def _replay_producer_ids(self, _key: ProducerIdsKey, value: ProducerIdBlock | None) -> Value | None:
         return self.producer_ids.replay(value)
 
@@ -139,5 +154,6 @@ _REPLAYERS: dict[type[Key], Callable[[CoordinatorState, Any, Any], Value | None]
     MemberKey: CoordinatorState._replay_profile,
     TargetKey: CoordinatorState._replay_target,
     StandingKey: CoordinatorState._replay_standing,
+    ClassicMemberKey: CoordinatorState._replay_classic_member,
     ProducerIdsKey: CoordinatorState._replay_producer_ids,
 }

@@ -6,10 +6,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from actors.actor import Answer
+from actors.demands import Rights
 from actors.effects import Effect, Reply, Sender
+from actors.operations import Operation, ResourceType
 from odradek.protocol.batch import Buffer
 from odradek.protocol.errors import OdradekError, TopicAlreadyExists, error_from_wire
-from odradek.protocol.messages import Blob, CreateTopicsReply, FetchedRecord, FetchReply, failure
+from odradek.protocol.messages import (
+    Blob,
+    CreateTopicsReply,
+    FetchedRecord,
+    FetchReply,
+    GroupListReply,
+    failure,
+)
 from odradek.protocol.records import DecodedRecord, decode_batches
 
 RECORDS_REPLY_BYTES_MAX = 8 << 20
@@ -26,6 +35,27 @@ class PassOn:
 
     def answered(self, answer: Answer) -> Sequence[Effect]:
         return (Reply(self.sender, answer.reply, answer.payload),)
+
+    def failed(self, error: OdradekError) -> Sequence[Effect]:
+        return (Reply(self.sender, failure(error)),)
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleGroups:
+    """The list of groups, without those that the client may not see."""
+
+    sender: Sender
+    rights: Rights
+
+    def answered(self, answer: Answer) -> Sequence[Effect]:
+        reply = answer.reply
+        if isinstance(reply, GroupListReply) and isinstance(reply.groups, list):
+            see = Operation.DESCRIBE
+            if not self.rights.may(see, ResourceType.CLUSTER):
+                reply.groups = [
+                    each for each in reply.groups if self.rights.may(see, ResourceType.GROUP, each.group)
+                ]
+        return (Reply(self.sender, reply),)
 
     def failed(self, error: OdradekError) -> Sequence[Effect]:
         return (Reply(self.sender, failure(error)),)

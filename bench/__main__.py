@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import groups, lockstep, machine, restart, sdk, segments, tree
+from bench import compaction, groups, lockstep, machine, restart, sdk, segments, tree
 from bench.targets import Outcome, Target, table
 from bench.worker import PROJECT
 
@@ -41,6 +41,7 @@ def main() -> int:
         "restart": restart.measure,
         "groups": groups.measure,
         "segments": segments.measure,
+        "compaction": compaction.measure,
     }
     by_default = [name for name in parts if name != "bare"]  # sdk measures the bare path itself
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Odradek against its parts.")

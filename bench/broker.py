@@ -19,8 +19,9 @@ CHILDREN_GONE_SECONDS_MAX = 15.0
 class Broker:
     """One start of ``python -m supervisor``; ``ready_s`` is the time from exec to the ready file."""
 
-    def __init__(self, data: Path) -> None:
-        self._process = BrokerProcess(data)
+    def __init__(self, data: Path, **settings: object) -> None:
+        """``settings`` become flags."""
+        self._process = BrokerProcess(data, **settings)  # type: ignore[arg-type]
         begun = time.perf_counter()
         try:
             self._process.start(timeout_s=READY_SECONDS_MAX)

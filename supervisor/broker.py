@@ -20,14 +20,20 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
+from partitions.ballast import BALLAST_NAME, Ballast
+from partitions.files import OsFiles
+from supervisor.access import AccessListDamaged
 from supervisor.catalog import Catalog, CatalogDamaged, CatalogRules
 from supervisor.datadirectory import DataDirectory, DataDirectoryLocked, DataDirectoryUnusable
 from supervisor.exits import Exit
+from supervisor.kafkasettings import is_encrypted
+from supervisor.keydirectory import Keyring, KeysUnusable, open_keyring
 from supervisor.logs import EventLog
+from supervisor.privacy import NotPrivate
 from supervisor.processes import ProcessStarter
 from supervisor.restarts import RestartPolicy
 from supervisor.rundirectory import RunDirectory, RunDirectoryUnusable, run_directory_path
-from supervisor.settings import Settings
+from supervisor.settings import Settings, principals
 
 PRIVATE_UMASK = 0o077
 
@@ -54,11 +60,16 @@ def run_broker(settings: Settings, ready_file: Path | None, log: EventLog, start
         os.umask(PRIVATE_UMASK)
         data = DataDirectory(settings.data)
         stack.callback(data.close)
+        ballast = Ballast(OsFiles(), data.path / BALLAST_NAME, settings.ballast_bytes)
         run = RunDirectory(run_directory_path(data.path, os.geteuid(), os.environ.get("XDG_RUNTIME_DIR")))
         orphans = run.end_orphans()
         if orphans:
             log.write("warning", "processes of a former broker were ended", {"pids": orphans})
+        stack.enter_context(_removed_where_refused(run))
+        stack.enter_context(_refusals())
         _check_ports(settings)
+        _check_tls(settings)
+        keyring = open_keyring(data.path) if settings.curve_required else None
         catalog = _load_catalog(data, log)
         strays = data.set_strays_aside(catalog)
         if strays:
@@ -66,13 +77,15 @@ def run_broker(settings: Settings, ready_file: Path | None, log: EventLog, start
                 "warning", "directories that the catalogue does not know were set aside", {"names": strays}
             )
         setproctitle("odradek: supervisor")
-        return _supervise(settings, catalog, data, run, starter, ready_file, log, stack)
+        return _supervise(settings, catalog, data, ballast, keyring, run, starter, ready_file, log, stack)
 
 
 def _supervise(
     settings: Settings,
     catalog: Catalog,
     data: DataDirectory,
+    ballast: Ballast,
+    keyring: Keyring | None,
     run: RunDirectory,
     starter: ProcessStarter,
     ready_file: Path | None,
@@ -80,6 +93,12 @@ def _supervise(
     stack: ExitStack,
 ) -> Exit:
     # Imported once nothing can refuse the start any more: a second start on one directory says so sooner.
+    from supervisor.ballastkeeper import (  # noqa: PLC0415
+        BallastedStorage,
+        BallastKeeper,
+        records_free_bytes_min,
+    )
+    from supervisor.gatekeeper import Gatekeeper  # noqa: PLC0415
     from supervisor.loop import Announcement, Supervisor  # noqa: PLC0415
     from supervisor.overseer import Overseer, OverseerOptions  # noqa: PLC0415
     from supervisor.specs import SpecWriter  # noqa: PLC0415
@@ -100,6 +119,7 @@ def _supervise(
     )
     options = OverseerOptions(
         routers=settings.routers,
+        gateways=settings.gateways,
         heartbeat_interval_s=settings.heartbeat_interval_s,
         heartbeat_timeout_s=settings.heartbeat_timeout_s,
         start_timeout_s=settings.start_timeout_s,
@@ -112,13 +132,41 @@ def _supervise(
             boot_failures_max=settings.boot_failures_max,
         ),
     )
-    topics = Topics(catalog, rules, data, new_id)
-    overseer = Overseer(options, topics, os.getpid(), time.monotonic())
+    keeper = BallastKeeper(
+        ballast,
+        lambda: OsFiles().free_bytes(data.path),
+        records_free_bytes_min(settings.disk_free_bytes_min, settings.ballast_bytes),
+        log,
+    )
+    keeper.start()
+    stack.callback(keeper.stop)
+    storage = BallastedStorage(data, ballast)
+    topics = Topics(catalog, rules, storage, new_id)
+    gatekeeper = Gatekeeper(
+        data.load_access(),
+        storage,
+        enforced=settings.access_enforced,
+        super_users=principals(settings.super_users),
+        clients=keyring.watch.clients if keyring is not None else None,
+    )
+    overseer = Overseer(options, topics, gatekeeper, os.getpid(), time.monotonic())
     server = f"odradek {metadata.version('odradek-broker')}"
-    specs = SpecWriter(settings, data.path, run, catalog.offsets_topic_id, server)
+    pair = keyring.pair if keyring is not None else None
+    specs = SpecWriter(settings, data.path, run, catalog.offsets_topic_id, server, pair)
     control = ControlServer(run.control)
     try:
-        exit_code = Supervisor(overseer, specs, starter, control, run, data, announcement, log).run()
+        exit_code = Supervisor(
+            overseer,
+            specs,
+            starter,
+            control,
+            run,
+            data,
+            announcement,
+            keeper,
+            log,
+            watch=keyring.watch if keyring is not None else None,
+        ).run()
     finally:
         control.close()
     if exit_code is Exit.OK:
@@ -126,12 +174,32 @@ def _supervise(
     return exit_code
 
 
+def _check_tls(settings: Settings) -> None:
+    """Says at once that the certificate of the Kafka listener cannot be used."""
+    if not settings.gateways or not is_encrypted(settings):
+        return
+    from supervisor.kafkaspec import tls_files  # noqa: PLC0415  # needs the libraries of TLS
+    from transport.kafka.tls import TlsUnusable, server_context  # noqa: PLC0415
+
+    files = tls_files(settings)
+    assert files is not None
+    try:
+        server_context(files)
+    except TlsUnusable as error:
+        raise StartRefused(Exit.SETTINGS, str(error)) from None
+
+
 def _load_catalog(data: DataDirectory, log: EventLog) -> Catalog:
     catalog = data.load()
     if catalog is not None:
         return catalog
     fresh = Catalog(cluster_id=new_id(), offsets_topic_id=new_id())
-    data.save(fresh)
+    try:
+        data.save(fresh)
+    except OSError as error:
+        raise StartRefused(
+            Exit.DATA, f"the catalogue of topics cannot be written to {data.path}: {error.strerror}"
+        ) from None
     log.write("info", "new data directory", {"path": str(data.path), "cluster_id": fresh.cluster_id})
     return fresh
 
@@ -164,11 +232,25 @@ def _port_refusal(host: str, port: int, error: OSError) -> StartRefused:
 
 
 @contextmanager
+def _removed_where_refused(run: RunDirectory) -> Iterator[None]:
+    """A start that is refused has no processes, so it leaves no directory for their sockets either."""
+    try:
+        yield
+    except StartRefused:
+        run.remove()
+        raise
+
+
+@contextmanager
 def _refusals() -> Iterator[None]:
     """What keeps the broker from starting, each with its exit code."""
     try:
         yield
     except DataDirectoryLocked as error:
         raise StartRefused(Exit.LOCKED, str(error)) from None
-    except (DataDirectoryUnusable, CatalogDamaged, RunDirectoryUnusable) as error:
+    except NotPrivate as error:
+        raise StartRefused(Exit.NOT_PRIVATE, str(error)) from None
+    except KeysUnusable as error:
+        raise StartRefused(Exit.SETTINGS, str(error)) from None
+    except (DataDirectoryUnusable, CatalogDamaged, AccessListDamaged, RunDirectoryUnusable) as error:
         raise StartRefused(Exit.DATA, str(error)) from None

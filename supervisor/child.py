@@ -25,7 +25,9 @@ from actors.actor import Actor
 from actors.messages import ChildReady
 from actors.partition import PartitionActor
 from odradek.protocol.errors import OdradekError, UnknownServerError
-from partitions.files import OsFiles
+from partitions.ballast import Ballast, BallastedFiles
+from partitions.errors import StorageFull
+from partitions.files import Files, OsFiles
 from partitions.log import Log
 from partitions.settings import LogSettings
 from supervisor.children import Role
@@ -65,6 +67,7 @@ def _serve(spec: ChildSpec, host: Host, log: EventLog) -> Exit:
     try:
         actor, ready, kept = _BUILDERS[spec.role](spec, host)
         endpoints = host.bind()
+        ready.listeners = host.bind_guest()
         _unlink_predecessors(spec)
     except OdradekError as error:
         host.fail(error)
@@ -73,6 +76,7 @@ def _serve(spec: ChildSpec, host: Host, log: EventLog) -> Exit:
         return _cannot_start(error, host, log)
     ready.inner = endpoints.get("inner")
     ready.endpoints = [endpoint for name, endpoint in endpoints.items() if name != "inner"]
+    ready.endpoints += ready.listeners.values()
     try:
         host.run(actor, ready)
         if kept is not None:
@@ -107,6 +111,8 @@ def _host_options(spec: ChildSpec) -> HostOptions:
         listeners=tuple(Listener(name, endpoint) for name, endpoint in spec.listeners),
         beat_interval_s=spec.beat_interval_s,
         memory_bytes_max=int(spec.memory_bytes_max * SOFT_MEMORY_SHARE),
+        keys=spec.keys,
+        access=spec.access,
     )
 
 
@@ -144,14 +150,31 @@ class Built(NamedTuple):
     log: Log | None = None
 
 
-def _open_log(spec: ChildSpec) -> Log:
+def _ballast(spec: ChildSpec) -> Ballast:
+    return Ballast(OsFiles(), Path(spec.ballast_directory), spec.ballast_bytes)
+
+
+def _open_log(spec: ChildSpec, files: Files) -> Log:
     return Log.open(
         Path(spec.directory),
         LogSettings.from_config(spec.config),
-        files=OsFiles(),
+        files=files,
         wall_ms=time.time_ns() // 1_000_000,
         topic_id=spec.topic_id,
     )
+
+
+def _open_partition_log(spec: ChildSpec) -> Log:
+    """To be read, a log must be opened, which writes a little: that the ballast is for, not records."""
+    ballast = _ballast(spec)
+    files = BallastedFiles(OsFiles(), ballast, for_segments=False)
+    for _ in range(ballast.pieces_max):
+        try:
+            return _open_log(spec, files)
+        except StorageFull:
+            if not ballast.give_back():
+                break
+    return _open_log(spec, files)
 
 
 def _ready(spec: ChildSpec, log: Log | None = None) -> ChildReady:
@@ -172,7 +195,7 @@ def _ready(spec: ChildSpec, log: Log | None = None) -> ChildReady:
 
 
 def _build_partition(spec: ChildSpec, _host: Host) -> Built:
-    log = _open_log(spec)
+    log = _open_partition_log(spec)
     actor = PartitionActor(
         spec.topic, spec.partition, log, spec.retention_check_interval_s, spec.disk_free_bytes_min
     )
@@ -182,12 +205,13 @@ def _build_partition(spec: ChildSpec, _host: Host) -> Built:
 def _build_coordinator(spec: ChildSpec, host: Host) -> Built:
     from actors.coordinator import CoordinatorActor, CoordinatorOptions  # noqa: PLC0415  # not for partitions
 
-    log = _open_log(spec)
+    log = _open_log(spec, BallastedFiles(OsFiles(), _ballast(spec), for_segments=True))
     options = CoordinatorOptions(
         new_id=lambda: str(uuid.uuid4()),
         session_timeout_ms=int(spec.group_session_timeout_s * 1000),
         heartbeat_interval_ms=int(spec.group_heartbeat_interval_s * 1000),
         offsets_retention_minutes=spec.offsets_retention_minutes,
+        classic_initial_delay_s=spec.group_initial_rebalance_delay_s,
     )
     return Built(CoordinatorActor(log, options, host.beat), _ready(spec, log), log)
 
@@ -200,12 +224,23 @@ def _build_router(spec: ChildSpec, _host: Host) -> Built:
         server=spec.server,
         auto_create_topics=spec.auto_create_topics,
         default_partitions=spec.default_partitions,
+        is_access_enforced=spec.is_access_enforced,
+        access=spec.access,
     )
     return Built(RouterActor(options), _ready(spec))
+
+
+def _build_gateway(spec: ChildSpec, host: Host) -> Built:
+    from supervisor.gateway import build_gateway  # noqa: PLC0415  # not for partitions
+
+    actor, server = build_gateway(spec)
+    host.invite(server)
+    return Built(actor, _ready(spec))
 
 
 _BUILDERS = {
     Role.PARTITION: _build_partition,
     Role.COORDINATOR: _build_coordinator,
     Role.ROUTER: _build_router,
+    Role.GATEWAY: _build_gateway,
 }

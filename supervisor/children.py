@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.messages import COORDINATOR, partition_address, router_address
+from actors.messages import COORDINATOR, gateway_address, partition_address, router_address
 from odradek.protocol.errors import WireError
 from supervisor.restarts import RestartHistory
 
@@ -21,6 +21,7 @@ class Role(enum.StrEnum):
     """What a child is for."""
 
     ROUTER = "router"
+    GATEWAY = "gateway"
     COORDINATOR = "coordinator"
     PARTITION = "partition"
 
@@ -121,11 +122,14 @@ class Child:
     served: bool = False
     inner: str | None = None
     endpoints: list[str] = field(default_factory=list)
+    listeners: dict[str, str] = field(default_factory=dict)
+    """Of a gateway: where each of its listeners is reached, by the listener's name."""
     leader_epoch: int = 0
     error: WireError | None = None
     reason: str = ""
     config_told: Mapping[str, Any] | None = None
     routes_told: int = 0
+    access_told: int = 0
 
     def apply(self, event: Event) -> None:
         """Moves to the state that follows. Raises InvalidTransition naming both."""
@@ -157,6 +161,11 @@ def partition_child(topic: str, partition: int, history: RestartHistory) -> Chil
 def router_child(index: int, history: RestartHistory) -> Child:
     """A router, not started yet."""
     return Child(router_address(index), Role.ROUTER, history, index=index)
+
+
+def gateway_child(index: int, history: RestartHistory) -> Child:
+    """A Kafka gateway, not started yet."""
+    return Child(gateway_address(index), Role.GATEWAY, history, index=index)
 
 
 def coordinator_child(history: RestartHistory) -> Child:

@@ -16,11 +16,11 @@ import os
 import re
 import secrets
 import shutil
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from odradek.protocol.names import INTERNAL_TOPICS
+from supervisor.access import ACCESS_FILE_NAME, AccessList, AccessListDamaged, decode_access, encode_access
 from supervisor.catalog import (
     CATALOG_BYTES_MAX,
     CATALOG_FILE_NAME,
@@ -29,6 +29,7 @@ from supervisor.catalog import (
     decode_catalog,
     encode_catalog,
 )
+from supervisor.privacy import OTHERS_MAY_WRITE, check_private
 
 LOCK_FILE_NAME = "odradek.lock"
 DIRECTORY_MODE = 0o700
@@ -62,7 +63,7 @@ class DataDirectory:
     def __init__(self, path: Path) -> None:
         """Creates the directory where there is none, and locks it.
 
-        Raises DataDirectoryLocked or DataDirectoryUnusable.
+        Raises DataDirectoryLocked, DataDirectoryUnusable or NotPrivate.
         """
         try:
             path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -109,19 +110,49 @@ class DataDirectory:
         content = encode_catalog(catalog)
         if len(content) > CATALOG_BYTES_MAX:
             raise OSError(errno.EFBIG, f"a catalogue is at most {CATALOG_BYTES_MAX} bytes", str(path))
+        self._replace(path, content)
+
+    def load_access(self) -> AccessList:
+        """The access list; empty in a directory that never had one. Raises AccessListDamaged."""
+        path = self.path / ACCESS_FILE_NAME
+        try:
+            return decode_access(path.read_bytes(), path)
+        except FileNotFoundError:
+            previous = _previous_path(path)
+            if previous.exists():
+                raise AccessListDamaged(
+                    f"the list of access rules and users {path} is missing, yet {previous.name} is there, "
+                    f"which is the list before its last change. Copy it over {path.name}, or move it away "
+                    "and every rule and user is gone"
+                ) from None
+            return AccessList()
+        except OSError as error:
+            raise AccessListDamaged(
+                f"the list of access rules and users {path} cannot be read: {error.strerror}"
+            ) from None
+
+    def save_access(self, access: AccessList) -> None:
+        """Makes ``access`` durable; the file holds the old one or the new, whole. Raises OSError."""
+        self._replace(self.path / ACCESS_FILE_NAME, encode_access(access))
+
+    def _replace(self, path: Path, content: bytes) -> None:
         fresh = path.with_name(path.name + ".tmp")
-        _write_durably(fresh, content)
-        self._keep_previous(path)
-        fresh.replace(path)
+        try:
+            _write_durably(fresh, content)
+            self._keep_previous(path)
+            fresh.replace(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)  # on a full disk it would stand in its own way
+            raise
         self._sync()
 
     def _keep_previous(self, path: Path) -> None:
-        """``catalog.json.bak`` becomes a second name of the catalogue that is about to be replaced."""
+        """``<name>.bak`` becomes a second name of the file that is about to be replaced."""
         link = path.with_name(path.name + ".bak.tmp")
         link.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.link(path, link)
-            link.replace(path.with_name(path.name + ".bak"))
+            link.replace(_previous_path(path))
 
     # -- directories of partitions -----------------------------------------------------------------------
 
@@ -185,16 +216,7 @@ class DataDirectory:
     # -- the directory itself ----------------------------------------------------------------------------
 
     def _refuse_strangers(self) -> None:
-        found = self.path.stat()
-        if found.st_uid != os.geteuid() and os.geteuid() != 0:
-            raise DataDirectoryUnusable(
-                f"the data directory {self.path} belongs to user {found.st_uid} and the broker runs as user "
-                f"{os.geteuid()}: run it as the owner, or change the owner"
-            )
-        if found.st_mode & stat.S_IWOTH:
-            raise DataDirectoryUnusable(
-                f"every user of this machine may write to the data directory {self.path}: chmod o-w it"
-            )
+        check_private("data directory", self.path, OTHERS_MAY_WRITE)
 
     def _take_lock(self) -> None:
         try:
@@ -222,6 +244,10 @@ class DataDirectory:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _previous_path(path: Path) -> Path:
+    return path.with_name(path.name + ".bak")
 
 
 def _write_durably(path: Path, content: bytes) -> None:

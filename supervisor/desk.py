@@ -42,6 +42,7 @@ from odradek.protocol.messages import (
 from supervisor.catalog import Topic
 from supervisor.children import SETTLED, Child, State
 from supervisor.effects import Effect, Note, Respond
+from supervisor.gatekeeper import ACCESS_REQUESTS, AccessRequest, Gatekeeper
 from supervisor.topics import Topics
 
 WAITS_MAX = 1_000
@@ -59,6 +60,9 @@ class Tree(Protocol):
 
     def reconfigure(self, topic: Topic) -> None:
         """The topic's settings have changed."""
+
+    def tell_access(self) -> None:
+        """Access rules or users have changed."""
 
     def emit(self, effect: Effect) -> None:
         """Something is to be done."""
@@ -81,8 +85,11 @@ class _Wait:
 class Desk:
     """Serves the requests about topics; ``children`` is the overseer's, and only looked at."""
 
-    def __init__(self, topics: Topics, tree: Tree, children: Mapping[str, Child]) -> None:
+    def __init__(
+        self, topics: Topics, gatekeeper: Gatekeeper, tree: Tree, children: Mapping[str, Child]
+    ) -> None:
         self._topics = topics
+        self._gatekeeper = gatekeeper
         self._tree = tree
         self._children = children
         self._waits: list[_Wait] = []
@@ -102,6 +109,8 @@ class Desk:
                 self._respond(to, self._topics.describe(request.topic))
             case AlterConfigs():
                 self._alter_configs(to, request, now_s)
+            case _ if isinstance(request, ACCESS_REQUESTS):
+                self._alter_access(to, request, now_s)
             case _:
                 raise InvalidRequest(f"the supervisor does not serve {api_name(type(request))}")
 
@@ -213,6 +222,17 @@ class Desk:
         described = self._topics.describe(topic.name)
         # Answered by ``settle``, which comes after routers and partitions were told.
         self._wait(to, request, [], False, lambda: described, now_s)
+
+    def _alter_access(self, to: Sender, request: AccessRequest, now_s: float) -> None:
+        self._refuse_crowd()
+        version = self._gatekeeper.version
+        reply = self._gatekeeper.serve(request)
+        if self._gatekeeper.version != version:
+            noted = {"acls": len(self._gatekeeper.access.acls), "users": len(self._gatekeeper.access.users)}
+            self._tree.emit(Note("info", "access changed", dict(noted, by=api_name(type(request)))))
+            self._tree.tell_access()
+        # Answered by ``settle``, which comes after routers and gateways were told.
+        self._wait(to, request, [], False, lambda: reply, now_s)
 
     # -- waiting for children ----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from actors.effects import Sender
+from actors.messages import Access
 from odradek.protocol.messages import ActorStatus, Reply, Request
 from supervisor.catalog import Topic
 from supervisor.children import Role
@@ -78,3 +79,4 @@ class SpawnOrder:
     topic: Topic | None = None
     partition: int = 0
     endpoints: tuple[str, ...] = ()
+    access: Access | None = None

@@ -17,6 +17,7 @@ class Exit(enum.IntEnum):
     GAVE_UP = 6
     DATA = 7
     FORCED = 8
+    NOT_PRIVATE = 9
     CHILD_FAILED = 70
     ORPHANED = 71
 
@@ -35,6 +36,7 @@ _MEANINGS: dict[Exit, str] = {
     Exit.PORT_IN_USE: "another program listens on the port",
     Exit.GAVE_UP: "a router or the coordinator could not start",
     Exit.DATA: "the data directory or its catalogue cannot be used",
+    Exit.NOT_PRIVATE: "other users can write to a directory of the broker, or it belongs to one of them",
     Exit.FORCED: "told to stop twice, or out of time: some process was killed",
     Exit.CHILD_FAILED: "child: could not start; it said why",
     Exit.ORPHANED: "child: its supervisor is gone",

@@ -14,10 +14,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from odradek.protocol.errors import ThrottlingQuotaExceeded
 from odradek.protocol.messages import failure
+from supervisor.ballastkeeper import BallastKeeper
 from supervisor.datadirectory import DataDirectory
 from supervisor.effects import (
     Effect,
@@ -31,8 +35,10 @@ from supervisor.effects import (
 )
 from supervisor.entry import enter_child
 from supervisor.exits import Exit
+from supervisor.keydirectory import LOOK_INTERVAL_S, KeysUnusable, KeyWatch
 from supervisor.logs import EventLog
 from supervisor.overseer import Overseer
+from supervisor.privacy import NotPrivate
 from supervisor.processes import Process, ProcessStarter
 from supervisor.rundirectory import RunDirectory
 from supervisor.specs import SpecWriter
@@ -91,11 +97,18 @@ class Announcement:
             fresh.touch()
             fresh.unlink()
 
-    def publish(self, routers: list[str]) -> None:
+    def publish(self, routers: list[str], gateways: list[str]) -> None:
         """Writes it whole or not at all. Raises OSError."""
         if self._path is None:
             return
-        document = {"router": routers[0], "kafka": None, "http": None, "pid": os.getpid(), "routers": routers}
+        document = {
+            "router": routers[0],
+            "kafka": next(iter(gateways), None),
+            "http": None,
+            "pid": os.getpid(),
+            "routers": routers,
+            "gateways": gateways,
+        }
         fresh = self._fresh(self._path)
         fresh.write_text(json.dumps(document) + "\n")
         fresh.replace(self._path)
@@ -147,7 +160,10 @@ class Supervisor:
         run: RunDirectory,
         data: DataDirectory,
         announcement: Announcement,
+        keeper: BallastKeeper,
         log: EventLog,
+        *,
+        watch: KeyWatch | None = None,
     ) -> None:
         self._overseer = overseer
         self._specs = specs
@@ -156,6 +172,8 @@ class Supervisor:
         self._run_directory = run
         self._discarder = Discarder(data, log)
         self._announcement = announcement
+        self._keeper = keeper
+        self._watch = watch
         self._announced = False
         self._log = log
         self._processes: dict[tuple[str, int], Process] = {}
@@ -178,7 +196,7 @@ class Supervisor:
         watched = {process.fd: key for key, process in self._processes.items()}
         wait_s = 0.0 if self._overseer.has_spawns else self._overseer.deadline() - time.monotonic()
         envelopes, readable = self._control.wait(
-            min(max(wait_s, 0.0), WAIT_S_MAX), (self._signals.fd, self._statuses.fd, *watched)
+            min(max(wait_s, 0.0), self._wait_s_max), (self._signals.fd, self._statuses.fd, *watched)
         )
         now_s = time.monotonic()
         for envelope in envelopes:
@@ -190,11 +208,29 @@ class Supervisor:
             self._control.reply(to, reply)
         for number in self._signals.take():
             self._obey(number, now_s)
+        self._look_at_keys(now_s)
         self._spawn(now_s)
         self._overseer.tick(now_s)
         self._overseer.settle(now_s)
         self._perform()
         self._announce()
+
+    @property
+    def _wait_s_max(self) -> float:
+        return WAIT_S_MAX if self._watch is None else LOOK_INTERVAL_S
+
+    def _look_at_keys(self, now_s: float) -> None:
+        """Tell routers whose keys are on the list now; a list that cannot be used changes nothing."""
+        if self._watch is None:
+            return
+        try:
+            clients = self._watch.look(now_s)
+        except (KeysUnusable, NotPrivate, OSError) as error:
+            self._log.write("error", "keys not taken", {"reason": f"{error}; the former list holds"})
+            return
+        if clients is not None:
+            self._log.write("info", "keys changed", {"clients": len(clients.clients)})
+            self._overseer.admit(clients)
 
     def _obey(self, number: signal.Signals, now_s: float) -> None:
         if self._overseer.exit is None:
@@ -229,8 +265,14 @@ class Supervisor:
             self._announcement.withdraw()
         elif self._overseer.exit is None and not self._announced and self._overseer.ready:
             self._announced = True
-            self._announcement.publish(self._overseer.routers)
-            self._log.write("info", "ready", {"routers": self._overseer.routers})
+            routers, gateways = self._overseer.routers, self._overseer.gateways
+            self._announcement.publish(routers, gateways)
+            self._log.write("info", "ready", {"routers": routers, "kafka": gateways})
+
+    def _with_ballast(self, status: RespondStatus) -> RespondStatus:
+        """What the supervisor's own row says of the disk."""
+        own, *others = status.rows
+        return replace(status, rows=(msgspec.structs.replace(own, reason=self._keeper.reason), *others))
 
     def _perform(self) -> None:
         for effect in self._overseer.take():
@@ -244,7 +286,7 @@ class Supervisor:
             case Respond():
                 self._control.reply(effect.to, effect.reply)
             case RespondStatus():
-                if not self._statuses.ask(effect):
+                if not self._statuses.ask(self._with_ballast(effect)):
                     busy = f"{STATUSES_WAITING_MAX} requests for the status wait already; try again"
                     self._control.reply(effect.to, failure(ThrottlingQuotaExceeded(busy)))
             case KillChild():

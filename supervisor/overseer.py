@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 from actors.actor import Envelope
 from actors.messages import (
     SUPERVISOR,
+    Access,
     ChildBeat,
     ChildFailed,
     ChildMessage,
     ChildReady,
     Configure,
+    GatewayRoute,
     PartitionRoute,
     Routes,
     Stop,
@@ -51,9 +53,11 @@ from supervisor.children import (
     Role,
     State,
     coordinator_child,
+    gateway_child,
     partition_child,
     router_child,
 )
+from supervisor.clientkeys import ClientList
 from supervisor.desk import Desk, addresses
 from supervisor.effects import (
     Effect,
@@ -67,6 +71,7 @@ from supervisor.effects import (
     UnlinkSockets,
 )
 from supervisor.exits import Exit
+from supervisor.gatekeeper import Gatekeeper
 from supervisor.restarts import GiveUp, RestartHistory, RestartPolicy
 from supervisor.topics import Topics, complete_config
 
@@ -79,9 +84,11 @@ UNREAPED_WAIT_S = 1.0
 SLEPT_INTERVALS = 2.0
 SLEPT_TIMEOUT_SHARE = 1 / 3
 """A gap between ticks longer than both means that the supervisor slept, and maybe its children too."""
-STOP_ORDER = (Role.ROUTER, Role.PARTITION, Role.COORDINATOR)
+STOP_ORDER = (Role.GATEWAY, Role.ROUTER, Role.PARTITION, Role.COORDINATOR)
 """First nobody brings new requests, then what was accepted becomes durable."""
-STOP_SHARES = {Role.ROUTER: 0.25, Role.PARTITION: 0.5, Role.COORDINATOR: 0.25}
+STOP_SHARES = {Role.GATEWAY: 0.125, Role.ROUTER: 0.125, Role.PARTITION: 0.5, Role.COORDINATOR: 0.25}
+
+_LISTENING = (Role.ROUTER, Role.GATEWAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,7 @@ class OverseerOptions:
     """Times in seconds."""
 
     routers: int = 1
+    gateways: int = 0
     heartbeat_interval_s: float = 1.0
     heartbeat_timeout_s: float = 15.0
     start_timeout_s: float = 120.0
@@ -99,17 +107,20 @@ class OverseerOptions:
 class Overseer:
     """The whole tree of processes, as logic."""
 
-    def __init__(self, options: OverseerOptions, topics: Topics, pid: int, now_s: float) -> None:
+    def __init__(
+        self, options: OverseerOptions, topics: Topics, gatekeeper: Gatekeeper, pid: int, now_s: float
+    ) -> None:
         self._options = options
         self._slept_s = max(
             SLEPT_INTERVALS * options.heartbeat_interval_s, SLEPT_TIMEOUT_SHARE * options.heartbeat_timeout_s
         )
         self._topics = topics
+        self._gatekeeper = gatekeeper
         self._pid = pid
         self._started_s = self._ticked_s = now_s
         self._children: dict[str, Child] = {}
         self._waiting: dict[str, None] = {}  # names to spawn, in order
-        self._desk = Desk(topics, self, self._children)
+        self._desk = Desk(topics, gatekeeper, self, self._children)
         self._effects: list[Effect] = []
         self._incarnation = 0
         self._routes_version = 1
@@ -132,6 +143,8 @@ class Overseer:
         self._add(coordinator_child(self._history(essential=True)))
         for index in range(self._options.routers):
             self._add(router_child(index, self._history(essential=True)))
+        for index in range(self._options.gateways):
+            self._add(gateway_child(index, self._history(essential=True)))
         for topic in self._topics.catalog.topics:
             self.add_partitions(topic, 0)
         self.emit(UnlinkDiscarded())
@@ -154,8 +167,18 @@ class Overseer:
         child.starts += 1
         topic = self._topics.catalog.find(child.topic) if child.role is Role.PARTITION else None
         child.config_told = topic.config if topic is not None else None
+        # From their first moment on, those who listen let in those who may come in, and nobody else.
+        is_gateway = child.role is Role.GATEWAY
+        access = self._gatekeeper.tidings(with_users=is_gateway) if child.role in _LISTENING else None
         return SpawnOrder(
-            name, child.role, child.incarnation, child.index, topic, child.partition, tuple(child.endpoints)
+            name,
+            child.role,
+            child.incarnation,
+            child.index,
+            topic,
+            child.partition,
+            tuple(child.endpoints),
+            access,
         )
 
     @property
@@ -168,7 +191,7 @@ class Overseer:
         child = self._children[name]
         child.apply(Event.SPAWNED)
         child.pid, child.since_s, child.heard_s = pid, now_s, now_s
-        child.served, child.routes_told, child.error = False, 0, None
+        child.served, child.routes_told, child.access_told, child.error = False, 0, 0, None
         self._set_deadline(child, now_s + self._options.start_timeout_s)
 
     def spawn_failed(self, name: str, reason: str, now_s: float) -> None:
@@ -194,7 +217,7 @@ class Overseer:
         )
         if child.error is None:
             child.reason = _describe_exit(exit_code)
-        if exit_code == Exit.PORT_IN_USE and child.role is Role.ROUTER and not child.history.is_lasting:
+        if exit_code == Exit.PORT_IN_USE and child.role in _LISTENING and not child.history.is_lasting:
             self.terminate(Exit.PORT_IN_USE, child.reason, now_s)
         child.apply(Event.DIED)
         self._after_death(child, now_s)
@@ -215,6 +238,11 @@ class Overseer:
         except OdradekError as error:
             self.emit(Respond(envelope.sender, failure(error)))
 
+    def admit(self, clients: ClientList) -> None:
+        """These keys may come in over CURVE from now on, and no others."""
+        self._gatekeeper.admit(clients)
+        self.tell_access()
+
     def undelivered(self, effect: TellChild) -> None:
         """The message did not leave; what it said is said again at the child's next sign of life."""
         child = self._children.get(effect.name)
@@ -222,6 +250,8 @@ class Overseer:
             return
         if isinstance(effect.message, Routes):
             child.routes_told = 0
+        elif isinstance(effect.message, Access):
+            child.access_told = 0
         elif isinstance(effect.message, Configure):
             child.config_told = None
 
@@ -265,6 +295,11 @@ class Overseer:
     def routers(self) -> list[str]:
         """Endpoints of the routers, in order."""
         return [endpoint for child in self._of(Role.ROUTER) for endpoint in child.endpoints]
+
+    @property
+    def gateways(self) -> list[str]:
+        """Where Kafka clients connect, in order: the first listener of each gateway."""
+        return [child.endpoints[0] for child in self._of(Role.GATEWAY) if child.endpoints]
 
     def statuses(self, now_s: float) -> tuple[ActorStatus, ...]:
         """The tree: the supervisor, then its children. Memory and CPU are not known here."""
@@ -327,6 +362,10 @@ class Overseer:
         self._configs_behind.update(addresses(topic))
         self._reroute()
 
+    def tell_access(self) -> None:
+        """Tell routers and gateways who may log in and who may do what."""
+        self._routes_behind = True
+
     def emit(self, effect: Effect) -> None:
         """Something is to be done, after all that was emitted before."""
         self._effects.append(effect)
@@ -374,6 +413,7 @@ class Overseer:
             message.endpoints,
             message.leader_epoch,
         )
+        child.listeners = message.listeners
         child.error, child.reason = None, ""
         self._note(
             "info",
@@ -400,7 +440,7 @@ class Overseer:
         if child.role is Role.PARTITION:
             if child.config_told is None:
                 self._configs_behind.add(child.name)
-        elif child.routes_told < self._routes_version:
+        elif child.routes_told < self._routes_version or self._lacks_access(child):
             self._routes_behind = True
 
     def _after_death(self, child: Child, now_s: float) -> None:
@@ -528,13 +568,21 @@ class Overseer:
         self._routes_behind = False
         routes: Routes | None = None
         for child in self._listeners():
+            if self._lacks_access(child):
+                # Before the routes: who knows where to send a request knows whether it is allowed.
+                child.access_told = self._gatekeeper.version
+                access = self._gatekeeper.tidings(with_users=child.role is not Role.ROUTER)
+                self.emit(TellChild(child.name, child.incarnation, access))
             if child.routes_told < self._routes_version:
                 routes = routes or self._routes()
                 child.routes_told = self._routes_version
                 self.emit(TellChild(child.name, child.incarnation, routes))
 
+    def _lacks_access(self, child: Child) -> bool:
+        return child.role is not Role.COORDINATOR and child.access_told < self._gatekeeper.version
+
     def _listeners(self) -> Iterator[Child]:
-        for child in (*self._of(Role.ROUTER), *self._of(Role.COORDINATOR)):
+        for child in (*self._of(Role.ROUTER), *self._of(Role.GATEWAY), *self._of(Role.COORDINATOR)):
             if child.state is State.SERVING:
                 yield child
 
@@ -557,6 +605,11 @@ class Overseer:
                     ],
                 )
                 for topic in catalog.topics
+            ],
+            gateways=[
+                GatewayRoute(index=child.index, endpoints=child.listeners)
+                for child in self._of(Role.GATEWAY)
+                if child.state is State.SERVING
             ],
         )
 
@@ -608,6 +661,7 @@ def _status(child: Child, now_s: float) -> ActorStatus:
         uptime_s=now_s - child.since_s if child.running else 0.0,
         pss_bytes=None,
         cpu_percent=None,
+        reason=(child.reason or None) if child.state is not State.SERVING else None,
     )
 
 

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisor.privacy import OTHERS_MAY_ANYTHING, check_parent, check_private
+
 INNER_PREFIX = "inner-"
 """What an inner socket is called, before the incarnation."""
 _LONGEST_KIND = INNER_PREFIX + "9" * 9
@@ -53,7 +55,7 @@ class RunDirectory:
     """One directory of sockets."""
 
     def __init__(self, path: Path) -> None:
-        """Creates it where it is missing. Raises RunDirectoryUnusable unless it is ours alone."""
+        """Creates it where it is missing. Raises RunDirectoryUnusable, or NotPrivate."""
         self.path = path
         self._living: dict[int, int] = {}  # start time by pid
         self._journal_lines = 0
@@ -65,6 +67,7 @@ class RunDirectory:
             )
         for directory in (path.parent, path):
             _make_private(directory)
+        check_parent("run directory", path.parent)
 
     def endpoint(self, address: str, kind: str) -> str:
         """The ipc endpoint of ``kind`` (direct, or inner with the incarnation) of an actor."""
@@ -192,13 +195,4 @@ def _make_private(directory: Path) -> None:
         ) from None
     if not stat.S_ISDIR(found.st_mode):
         raise RunDirectoryUnusable(f"{directory} is not a directory (a symbolic link is not taken)")
-    if found.st_uid != os.geteuid():
-        raise RunDirectoryUnusable(
-            f"the run directory {directory} belongs to user {found.st_uid}: remove it, or set "
-            "XDG_RUNTIME_DIR to a directory of your own"
-        )
-    if found.st_mode & 0o077:
-        raise RunDirectoryUnusable(
-            f"other users may enter the run directory {directory} (mode {stat.S_IMODE(found.st_mode):04o}): "
-            "chmod 700 it"
-        )
+    check_private("run directory", directory, OTHERS_MAY_ANYTHING)

@@ -16,17 +16,27 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from supervisor.kafkasettings import kafka_contradictions
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 CONFIG_FILE_NAME = "odradek.toml"
 CONFIG_BYTES_MAX = 1 << 20
 ENVIRONMENT_PREFIX = "ODRADEK_"
-FOREIGN_VARIABLES = frozenset({"ODRADEK_BOOTSTRAP"})
+FOREIGN_VARIABLES = frozenset(
+    {
+        "ODRADEK_BOOTSTRAP",
+        "ODRADEK_CURVE_FILE",
+        "ODRADEK_CURVE_SERVER_KEY",
+        "ODRADEK_CURVE_PUBLIC_KEY",
+        "ODRADEK_CURVE_SECRET_KEY",
+    }
+)
 """Variables with our prefix that others read: the client's command."""
 DEFAULT_SOURCE = "default"
 DAY_S = 24 * 3600.0
 
 Value = int | float | bool | str | Path
-Kind = Literal["int", "seconds", "bytes", "bool", "path", "host", "choice"]
+Kind = Literal["int", "seconds", "bytes", "bool", "path", "host", "choice", "text"]
 _TRUTH = {
     "true": True,
     "yes": True,
@@ -80,6 +90,8 @@ class Setting:
                 return "an IP address, such as 127.0.0.1"
             case "path":
                 return "a path"
+            case "text":
+                return f"{self.unit}, or nothing"
 
     def parse(self, raw: object) -> Value:
         """``raw`` in the setting's own type; strings come from flags and variables. Raises ValueError."""
@@ -100,6 +112,8 @@ class Setting:
                 return str(ipaddress.ip_address(_text(raw)))
             case "path":
                 return Path(_text(raw)).expanduser()
+            case "text":
+                return "" if raw == "" else _text(raw)
 
     def _bounded(self, number: float) -> float:
         if not self.minimum <= number <= self.maximum:
@@ -154,14 +168,23 @@ _ALL = (
         "host",
         "host",
         "127.0.0.1",
-        "The address that every listener binds. There is no authentication yet, so only a loopback address "
-        "is taken unless allow_insecure_host says otherwise.",
+        "The address that every listener binds. One that other machines reach is taken only with "
+        "security_curve = required, unless allow_insecure_host says otherwise.",
     ),
     Setting(
         "allow_insecure_host",
         "bool",
         False,
-        "Let host be an address that other machines reach: anybody there can then read, write and delete.",
+        "Let host be an address that other machines reach, without keys and without encryption: anybody "
+        "there can then read, write and delete.",
+    ),
+    Setting(
+        "security_curve",
+        "choice",
+        "off",
+        "With required, native clients come in by CURVE only: encrypted, with a key that `odradek keys allow`"
+        " let in, and only to what its roles allow.",
+        choices=("off", "required"),
     ),
     Setting(
         "port",
@@ -176,10 +199,47 @@ _ALL = (
         "kafka_port",
         "int",
         9092,
-        "Reserved for the Kafka listener, which this version does not have.",
+        "The port of the Kafka gateway; 0 picks a free one. More gateways take the ports after it.",
         "",
         0,
         _PORT_MAX,
+    ),
+    Setting(
+        "kafka_security",
+        "choice",
+        "plaintext",
+        "What the Kafka listener demands, in Kafka's words: with ssl clients come by TLS, with "
+        "sasl_plaintext they log in as a user of `odradek users`, with sasl_ssl both.",
+        choices=("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"),
+    ),
+    Setting(
+        "kafka_sasl_mechanisms",
+        "text",
+        "SCRAM-SHA-256,SCRAM-SHA-512,PLAIN",
+        "How Kafka clients may log in. PLAIN shows the password to whoever reads the connection.",
+        "SCRAM-SHA-256, SCRAM-SHA-512, PLAIN, with commas between",
+    ),
+    Setting(
+        "kafka_tls_certificate",
+        "text",
+        "",
+        "The certificate that the Kafka listener shows, a PEM file, those that sign it behind it.",
+        "the path of a file",
+    ),
+    Setting(
+        "kafka_tls_key",
+        "text",
+        "",
+        "The key of kafka_tls_certificate: a PEM file, not encrypted, that only the broker's user can read.",
+        "the path of a file",
+    ),
+    Setting(
+        "kafka_tls_client_certificates",
+        "text",
+        "",
+        "Certificates of those who sign the certificates of Kafka clients, a PEM file. With it every client "
+        "must show one; without SASL its subject is the principal, such as User:CN=till,O=odradek.",
+        "the path of a file",
     ),
     Setting(
         "http_port",
@@ -191,6 +251,16 @@ _ALL = (
         _PORT_MAX,
     ),
     Setting("routers", "int", 1, "How many router processes take requests.", "processes", 1, 16),
+    Setting(
+        "gateways",
+        "int",
+        1,
+        "How many gateway processes take the requests of Kafka clients, which see each as a broker; with 0 "
+        "nobody listens on kafka_port.",
+        "processes",
+        0,
+        16,
+    ),
     Setting(
         "default_partitions",
         "int",
@@ -213,6 +283,21 @@ _ALL = (
         "auto_create_topics", "bool", True, "Create a topic when a client first writes to it or asks for it."
     ),
     Setting(
+        "authorization",
+        "choice",
+        "off",
+        "acls: a client may do only what the rules of `odradek acl` allow to its principal, which is "
+        "User:ANONYMOUS for those who do not say who they are. off: everybody may do everything.",
+        choices=("off", "acls"),
+    ),
+    Setting(
+        "super_users",
+        "text",
+        "",
+        "Principals that may do everything without a rule.",
+        "User:<name>, several separated by semicolons",
+    ),
+    Setting(
         "group_session_timeout_s",
         "seconds",
         45.0,
@@ -229,6 +314,16 @@ _ALL = (
         "seconds",
         0.01,
         DAY_S,
+    ),
+    Setting(
+        "group_initial_rebalance_delay_s",
+        "seconds",
+        0.5,
+        "How long the first rebalance of an empty classic group (Kafka's JoinGroup) waits for more members, "
+        "counted from the one that came last. Kafka's group.initial.rebalance.delay.ms, which is 3 s there.",
+        "seconds",
+        0.0,
+        300.0,
     ),
     Setting(
         "offsets_retention_minutes",
@@ -334,6 +429,25 @@ _ALL = (
         1 << 40,
     ),
     Setting(
+        "gateway_memory_bytes_max",
+        "bytes",
+        GIB,
+        "What a Kafka gateway may allocate. One that has nine tenths of it ends and is started again; its "
+        "clients connect anew, and nothing that was acknowledged is lost.",
+        "bytes",
+        256 * MIB,
+        1 << 40,
+    ),
+    Setting(
+        "kafka_connections_max",
+        "int",
+        10_000,
+        "How many Kafka clients one gateway serves at a time; others are refused until some have gone.",
+        "connections",
+        1,
+        1_000_000,
+    ),
+    Setting(
         "retention_check_interval_s",
         "seconds",
         300.0,
@@ -347,10 +461,22 @@ _ALL = (
         "bytes",
         64 << 20,
         "With less than this left on the data directory's file system, records are refused with a retriable "
-        "error; reading, committed offsets and the catalogue of topics go on. 0 sets no limit.",
+        "error; reading, committed offsets and the catalogue of topics go on. It is never less than "
+        "ballast_bytes; with 0 and no ballast there is no limit.",
         "bytes",
         0,
         1 << 50,
+    ),
+    Setting(
+        "ballast_bytes",
+        "bytes",
+        16 * MIB,
+        "Space set aside in the data directory, in whole MiB, and given back piece by piece when the disk is "
+        "full all the same, so that offsets can be committed and the catalogue of topics be written until "
+        "there is space again. 0 sets none aside.",
+        "bytes",
+        0,
+        GIB,
     ),
     Setting(
         "log_level",
@@ -372,15 +498,25 @@ class Settings:
     data: Path
     host: str
     allow_insecure_host: bool
+    security_curve: str
     port: int
     kafka_port: int
+    kafka_security: str
+    kafka_sasl_mechanisms: str
+    kafka_tls_certificate: str
+    kafka_tls_key: str
+    kafka_tls_client_certificates: str
     http_port: int
     routers: int
+    gateways: int
     default_partitions: int
     partitions_max: int
     auto_create_topics: bool
+    authorization: str
+    super_users: str
     group_session_timeout_s: float
     group_heartbeat_interval_s: float
+    group_initial_rebalance_delay_s: float
     offsets_retention_minutes: int
     heartbeat_interval_s: float
     heartbeat_timeout_s: float
@@ -392,10 +528,23 @@ class Settings:
     restart_window_s: float
     boot_failures_max: int
     router_memory_bytes_max: int
+    gateway_memory_bytes_max: int
+    kafka_connections_max: int
     retention_check_interval_s: float
     disk_free_bytes_min: int
+    ballast_bytes: int
     log_level: str
     log_json: bool
+
+    @property
+    def access_enforced(self) -> bool:
+        """Whether clients may do only what rules and roles allow."""
+        return self.curve_required or self.authorization == "acls"
+
+    @property
+    def curve_required(self) -> bool:
+        """Whether native clients must show a key."""
+        return self.security_curve == "required"
 
 
 class SettingsError(Exception):
@@ -498,15 +647,28 @@ def _unknown(name: str, source: str) -> str:
     return f"there is no setting {name!r} (from {source}); {hint}"
 
 
+def principals(listed: str) -> list[str]:
+    """The principals of a list; semicolons, as in Kafka, because names of certificates have commas."""
+    return [principal.strip() for principal in listed.split(";") if principal.strip()]
+
+
 def _contradictions(settings: Settings, sources: Mapping[str, str]) -> list[str]:
     """Values that are allowed alone and not together."""
     problems = []
-    if not ipaddress.ip_address(settings.host).is_loopback and not settings.allow_insecure_host:
+    is_open = not ipaddress.ip_address(settings.host).is_loopback and not settings.curve_required
+    if is_open and not settings.allow_insecure_host:
         problems.append(
-            f"host is {settings.host!r} (from {sources['host']}), which other machines can reach, and this "
-            "version has no authentication: anybody there could read, write and delete everything. Use "
-            "127.0.0.1, or say --allow-insecure-host if the network itself keeps strangers out"
+            f"host is {settings.host!r} (from {sources['host']}), which other machines can reach: anybody "
+            "there could read, write and delete everything. Demand keys with --security-curve required (see "
+            "`odradek keys --help`), use 127.0.0.1, or say --allow-insecure-host if the network itself keeps "
+            "strangers out"
         )
+    problems += kafka_contradictions(settings, sources)
+    for principal in principals(settings.super_users):
+        if not principal.startswith("User:") or principal in ("User:", "User:*"):
+            problems.append(
+                f"super_users names {principal!r} (from {sources['super_users']}); a principal is User:<name>"
+            )
     if settings.heartbeat_timeout_s < 2 * settings.heartbeat_interval_s:
         problems.append(
             f"heartbeat_timeout_s is {settings.heartbeat_timeout_s:g} (from "
@@ -530,6 +692,11 @@ def _contradictions(settings: Settings, sources: Mapping[str, str]) -> list[str]
         problems.append(
             f"port is {settings.port} (from {sources['port']}); {settings.routers} routers take the ports "
             f"after it, and {_PORT_MAX} is the last"
+        )
+    if settings.kafka_port and settings.kafka_port + settings.gateways - 1 > _PORT_MAX:
+        problems.append(
+            f"kafka_port is {settings.kafka_port} (from {sources['kafka_port']}); {settings.gateways} "
+            f"gateways take the ports after it, and {_PORT_MAX} is the last"
         )
     return problems
 

@@ -6,12 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.messages import COORDINATOR
+from partitions.ballast import BALLAST_NAME
+from supervisor.ballastkeeper import records_free_bytes_min
 from supervisor.children import Role
 from supervisor.childspec import ChildSpec
 from supervisor.datadirectory import partition_directory_name
 from supervisor.effects import SpawnOrder
+from supervisor.kafkasettings import sasl_mechanisms
+from supervisor.kafkaspec import LISTENERS, kafka_broker_config, tls_files
 from supervisor.rundirectory import INNER_PREFIX, RunDirectory
 from supervisor.settings import Settings
+from transport.keys import KeyPair
 
 OFFSETS_TOPIC = "__consumer_offsets"
 OFFSETS_SEGMENT_BYTES = 2 << 20
@@ -23,6 +28,11 @@ def tcp_endpoint(host: str, port: int) -> str:
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
+def kafka_endpoint(host: str, port: int) -> str:
+    """ "host:port", as Kafka's clients write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class SpecWriter:
     """Knows the broker's directories and settings."""
@@ -32,12 +42,16 @@ class SpecWriter:
     run: RunDirectory
     offsets_topic_id: str
     server: str
+    keys: KeyPair | None = None
+    """The server's, where native clients come in by CURVE only."""
 
     def write(self, order: SpawnOrder) -> ChildSpec:
         """The spec of the ordered process."""
         match order.role:
             case Role.ROUTER:
                 return self._router(order)
+            case Role.GATEWAY:
+                return self._gateway(order)
             case Role.COORDINATOR:
                 return self._coordinator(order)
             case Role.PARTITION:
@@ -71,6 +85,30 @@ class SpecWriter:
             auto_create_topics=self.settings.auto_create_topics,
             default_partitions=self.settings.default_partitions,
             memory_bytes_max=self.settings.router_memory_bytes_max,
+            keys=self.keys,
+            access=order.access,
+            is_access_enforced=self.settings.access_enforced,
+        )
+
+    def _gateway(self, order: SpawnOrder) -> ChildSpec:
+        port = self.settings.kafka_port and self.settings.kafka_port + order.index
+        # As with a router: clients know where it was.
+        endpoint = order.endpoints[0] if order.endpoints else kafka_endpoint(self.settings.host, port)
+        return replace(
+            self._base(order),
+            kafka_listeners=((LISTENERS[self.settings.kafka_security], endpoint),),
+            sasl_mechanisms=sasl_mechanisms(self.settings),
+            tls=tls_files(self.settings),
+            config=kafka_broker_config(self.settings),
+            directory=str(self.data),
+            access=order.access,
+            is_access_enforced=self.settings.access_enforced,
+            index=order.index,
+            server=self.server,
+            auto_create_topics=self.settings.auto_create_topics,
+            default_partitions=self.settings.default_partitions,
+            memory_bytes_max=self.settings.gateway_memory_bytes_max,
+            connections_max=self.settings.kafka_connections_max,
         )
 
     def _coordinator(self, order: SpawnOrder) -> ChildSpec:
@@ -82,8 +120,11 @@ class SpecWriter:
             topic_id=self.offsets_topic_id,
             config={"segment.bytes": OFFSETS_SEGMENT_BYTES},
             group_session_timeout_s=self.settings.group_session_timeout_s,
+            group_initial_rebalance_delay_s=self.settings.group_initial_rebalance_delay_s,
             group_heartbeat_interval_s=self.settings.group_heartbeat_interval_s,
             offsets_retention_minutes=self.settings.offsets_retention_minutes,
+            ballast_directory=str(self.data / BALLAST_NAME),
+            ballast_bytes=self.settings.ballast_bytes,
         )
 
     def _partition(self, order: SpawnOrder) -> ChildSpec:
@@ -101,5 +142,9 @@ class SpecWriter:
             partition=order.partition,
             config=dict(topic.config),
             retention_check_interval_s=self.settings.retention_check_interval_s,
-            disk_free_bytes_min=self.settings.disk_free_bytes_min,
+            disk_free_bytes_min=records_free_bytes_min(
+                self.settings.disk_free_bytes_min, self.settings.ballast_bytes
+            ),
+            ballast_directory=str(self.data / BALLAST_NAME),
+            ballast_bytes=self.settings.ballast_bytes,
         )

@@ -375,6 +375,22 @@ def _error(code: int, name: str, retriable: bool, message: str) -> dict[str, obj
 
 
 UNKNOWN_TOPIC = _error(3, "UNKNOWN_TOPIC_OR_PARTITION", True, "there is no topic 'nowhere'")
+ACL = {
+    "principal": "User:till",
+    "operation": "write",
+    "resource_type": "topic",
+    "resource_name": "sales-",
+    "pattern_type": "prefixed",
+    "permission": "allow",
+    "host": "*",
+}
+CREDENTIAL = {
+    "mechanism": "SCRAM-SHA-256",
+    "iterations": 4096,
+    "salt": "W22ZaJ0SNY7soEsUEjb6gQ==",
+    "stored_key": "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=",
+    "server_key": "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+}
 BATCH = GoldenBatch("", "", [GoldenRecord(b"key", b"value")]).encode()
 NOT_UTF8 = b"\x00\xff\xfe"
 
@@ -487,6 +503,24 @@ def requests() -> list[GoldenMessage]:
         request("group-list", "group_list", id=1),
         request("group-describe", "group_describe", id=1, group="billing"),
         request("group-delete", "group_delete", id=1, group="billing"),
+        request(
+            "describe-acls",
+            "describe_acls",
+            id=1,
+            filter={"resource_name": "events", "pattern_type": "match"},
+        ),
+        request(
+            "create-acls", "create_acls", id=1, acls=[ACL, ACL | {"permission": "deny", "host": "10.0.0.7"}]
+        ),
+        request("delete-acls", "delete_acls", id=1, filters=[{"principal": "User:till"}]),
+        request("describe-users", "describe_users", id=1, names=None),
+        request(
+            "alter-users",
+            "alter_users",
+            id=1,
+            removals=[{"name": "old"}, {"name": "till", "mechanism": "SCRAM-SHA-512"}],
+            credentials=[{"name": "till", "credential": CREDENTIAL}],
+        ),
         request("status", "status", id=1),
     ]
 
@@ -608,6 +642,21 @@ def replies() -> list[GoldenMessage]:
                 {"topic": "events", "partition": 1, "offset": -1, "metadata": None},
             ],
         ),
+        reply("describe-acls", "describe_acls", acls=[ACL], enforced=True),
+        reply("create-acls", "create_acls", results=[{"error": None}], enforced=False),
+        reply("delete-acls", "delete_acls", results=[{"acls": [ACL], "error": None}]),
+        reply(
+            "describe-users",
+            "describe_users",
+            users=[
+                {
+                    "name": "till",
+                    "mechanisms": [{"mechanism": "SCRAM-SHA-256", "iterations": 4096}],
+                    "error": None,
+                }
+            ],
+        ),
+        reply("alter-users", "alter_users", users=[{"name": "till", "error": None}]),
         reply(
             "status",
             "status",

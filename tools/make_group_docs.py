@@ -19,8 +19,18 @@ StepT = TypeVar("StepT", bound=enum.Enum)
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from actors import classic, coordinator, group_states, members, membership, patterns, state  # noqa: E402
+from actors import (  # noqa: E402
+    classic_requests,
+    classic_states,
+    coordinator,
+    group_states,
+    members,
+    membership,
+    patterns,
+    state,
+)
 from odradek.protocol import names  # noqa: E402
+from supervisor.settings import SETTINGS  # noqa: E402
 
 TEMPLATE = PROJECT / "tools" / "templates" / "groups.md"
 PAGE = PROJECT / "docs" / "groups.md"
@@ -32,13 +42,19 @@ def page() -> str:
     values = {
         "group_diagram": diagram(group_states.GROUP_TRANSITIONS, group_states.GroupState.EMPTY),
         "member_diagram": diagram(members.TRANSITIONS, members.MemberState.JOINING),
-        "classic_diagram": diagram(classic.CLASSIC_TRANSITIONS, classic.ClassicState.EMPTY),
+        "classic_diagram": diagram(classic_states.CLASSIC_TRANSITIONS, classic_states.ClassicState.EMPTY),
         "groups_max": f"{state.GROUPS_MAX:,}",
         "members_max": f"{membership.MEMBERS_PER_GROUP_MAX:,}",
         "patterns_max": str(membership.PATTERNS_PER_GROUP_MAX),
         "pattern_characters_max": str(patterns.PATTERN_CHARACTERS_MAX),
         "group_name_bytes_max": str(names.GROUP_NAME_BYTES_MAX),
         "session_timeout": f"{options.session_timeout_ms / 1000:g} s",
+        "initial_delay": f"{SETTINGS['group_initial_rebalance_delay_s'].default:g} s",
+        "session_min": f"{classic_requests.SESSION_TIMEOUT_MS_MIN // 1000} s",
+        "session_max": f"{classic_requests.SESSION_TIMEOUT_MS_MAX // 60_000} minutes",
+        "metadata_max": str(classic_requests.METADATA_BYTES_MAX >> 10),
+        "assignment_max": str(classic_requests.ASSIGNMENT_BYTES_MAX >> 10),
+        "classic_max": str(classic_requests.CLASSIC_BYTES_MAX >> 20),
         "retention_days": f"{options.offsets_retention_minutes / 60 / 24:g} days",
         "pattern_syntax": _pattern_syntax(),
     }

@@ -13,11 +13,14 @@ import zmq
 
 from actors.actor import Envelope
 from actors.effects import Sender
+from odradek.protocol.access import ANONYMOUS
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import BadRequest, Encoding, RequestDecoder, encode
 from odradek.protocol.errors import InvalidRequest, OdradekError
-from odradek.protocol.messages import Reply, Request
+from odradek.protocol.messages import GroupHeartbeat, Reply, Request
 
+INNER = "inner"
+"""The socket where other actors of the broker ask."""
 COPY_BYTES_MAX = 4_096
 """Frames up to this size become bytes; larger ones stay where libzmq put them."""
 
@@ -36,7 +39,21 @@ def frame_buffer(frame: zmq.Frame) -> Buffer:
     return frame.bytes if len(frame) <= COPY_BYTES_MAX else frame.buffer
 
 
-def read_request(socket: str, frames: Sequence[zmq.Frame], decoder: RequestDecoder[Request]) -> Envelope:
+def peer_host(frame: zmq.Frame) -> str:
+    """The address that a message came from; "" where it came over ipc, or from nowhere."""
+    try:
+        return str(frame.get("Peer-Address"))
+    except (zmq.ZMQError, AttributeError):
+        return ""
+
+
+def read_request(
+    socket: str,
+    frames: Sequence[zmq.Frame],
+    decoder: RequestDecoder[Request],
+    principal: str = ANONYMOUS,
+    host: str = "",
+) -> Envelope:
     """The envelope in what a ROUTER received. Raises MalformedError for a header that cannot be read."""
     identity = frames[0].bytes
     delimiter = len(frames) > 1 and len(frames[1]) == 0
@@ -51,7 +68,10 @@ def read_request(socket: str, frames: Sequence[zmq.Frame], decoder: RequestDecod
         raise MalformedError(sender, bad.error) from None
     sender = Sender(socket, identity, delimiter, encoding, request.id)
     payload = [frame_buffer(frame) for frame in frames[start + 1 :]]
-    return Envelope(sender, request, payload, len(frames[start]))
+    if isinstance(request, GroupHeartbeat) and not host and socket != INNER:
+        # Not for every request: libzmq takes microseconds to tell.
+        host = peer_host(frames[start])
+    return Envelope(sender, request, payload, len(frames[start]), principal, host)
 
 
 def reply_frames(to: Sender, reply: Reply, payload: Sequence[Buffer]) -> list[Buffer]:

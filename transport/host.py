@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import zmq
 
 from actors.actor import Actor, Envelope, Lost, Message, Moment, Undeliverable
-from actors.effects import Effect, Fail, Forward, Link, Log, Reply, Sender, Sync, Unlink, Work
-from actors.messages import SUPERVISOR, TO_CHILD, ChildBeat, ChildFailed, ChildReady, Stop
+from actors.effects import Effect, Fail, Forward, KafkaReply, Link, Log, Reply, Sender, Sync, Unlink, Work
+from actors.messages import SUPERVISOR, TO_CHILD, Access, ChildBeat, ChildFailed, ChildReady, Stop
+from odradek.protocol.access import ANONYMOUS
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import Encoding, RequestDecoder, encode, is_reply, public_decoder
 from odradek.protocol.errors import (
     InvalidRequest,
     OdradekError,
+    SaslAuthenticationFailed,
     ThrottlingQuotaExceeded,
     UnknownServerError,
 )
@@ -28,7 +31,8 @@ from odradek.protocol.messages import Request, failure
 from transport.clock import read_clock
 from transport.control import control_identity
 from transport.frames import MalformedError, read_request, reply_frames
-from transport.links import Links, read_answer, stamp
+from transport.keys import KeyPair
+from transport.links import Links, inner_decoder, read_answer, stamp
 from transport.multipart import receive, send
 from transport.outbox import PEER_BYTES_MAX, PROCESS_BYTES_MAX, Outbox, reply_size_bytes
 from transport.ownmemory import allocated_memory_bytes
@@ -41,6 +45,7 @@ from transport.sockets import (
 )
 from transport.syncer import Syncer
 from transport.worker import Worker
+from transport.zap import Caller, Doorkeeper
 
 INBOX_MESSAGES_MAX = 512
 INBOX_BYTES_MAX = 32 << 20
@@ -52,6 +57,9 @@ OUTBOX_MEMORY_SHARE = 4
 """A process with a memory limit keeps unread replies in this part of it: a quarter."""
 PEER_GONE = "peer gone"
 UNREAD = "payload refused: earlier replies are unread"
+REVOKED = "this key is not allowed any more: an administrator took it off the list of keys"
+TRUSTED = Caller(ANONYMOUS, "")
+"""Who asks where nobody must show a key."""
 UNREAD_ADVICE = "too many bytes of replies are unread: read them, then ask again"
 
 LogLine = Callable[[str, dict[str, object]], None]
@@ -76,6 +84,34 @@ class HostOptions:
     beat_interval_s: float = 1.0
     memory_bytes_max: int = 0
     """A process that has allocated more at a beat ends; 0 means no limit."""
+    keys: KeyPair | None = None
+    """With these, clients come in over tcp only by CURVE, and only those of ``access``."""
+    access: Access | None = None
+
+
+class Guest(Protocol):
+    """A listener that is not ZeroMQ: it has a descriptor to wait for, and bounds what it keeps by itself."""
+
+    def fileno(self) -> int:
+        """Readable whenever ``receive`` has something to do."""
+
+    def bind(self) -> dict[str, str]:
+        """Listen; the endpoint of each listener by its name. Raises OSError."""
+
+    def receive(self, now: Moment) -> Iterator[Message]:
+        """What has come; asked once a turn, whatever the turn was for."""
+
+    def reply(self, effect: KafkaReply, now: Moment) -> None:
+        """Put an answer into its place."""
+
+    def flush(self, now: Moment) -> Iterator[Message]:
+        """Send what the turn brought; to be called at the end of each, and at ``deadline``."""
+
+    def deadline(self) -> float:
+        """When ``flush`` must be called at the latest."""
+
+    def close(self) -> None:
+        """End every connection."""
 
 
 class ActorFailedError(Exception):
@@ -101,7 +137,12 @@ class Host:
         self._control = control_link(self._context, options.control, identity)
         self._control_decoder: RequestDecoder[Request] = RequestDecoder(TO_CHILD)
         self._public_decoder = public_decoder()
+        self._inner_decoder: RequestDecoder[Request] | None = None
         self._listening: dict[str, Socket] = {}
+        self._doorkeeper: Doorkeeper | None = None
+        self._guarded: set[str] = set()
+        """Listeners that only the doorkeeper lets into."""
+        self._guest: Guest | None = None
         self._links: Links | None = None
         self._syncer: Syncer | None = None
         self._worker: Worker | None = None
@@ -126,17 +167,48 @@ class Host:
             self._next_beat_s = now.monotonic_s + self._options.beat_interval_s
             self._tell_supervisor(ChildBeat(name=self._options.name, incarnation=self._options.incarnation))
 
+    def invite(self, guest: Guest) -> None:
+        """Turn this listener, too."""
+        self._guest = guest
+
+    def bind_guest(self) -> dict[str, str]:
+        """Open the guest's listeners; the endpoint of each by name. Raises OSError."""
+        if self._guest is None:
+            return {}
+        endpoints = self._guest.bind()
+        self._poller.register(self._guest.fileno(), zmq.POLLIN)
+        return endpoints
+
     def bind(self) -> dict[str, str]:
         """Open every listener; the endpoint of each by name, with port 0 made real."""
         endpoints = {}
         for listener in self._options.listeners:
-            listen = inner_listener if listener.name == "inner" else public_listener
-            socket = listen(self._context, listener.endpoint)
+            socket = self._open(listener)
             self._listening[listener.name] = socket
             self._poller.register(socket, zmq.POLLIN)
             bound = socket.get(zmq.LAST_ENDPOINT)
             endpoints[listener.name] = bound.decode() if isinstance(bound, bytes) else str(bound)
         return endpoints
+
+    def _open(self, listener: Listener) -> Socket:
+        if listener.name == "inner":
+            self._inner_decoder = inner_decoder()
+            return inner_listener(self._context, listener.endpoint)
+        if self._options.keys is None or listener.endpoint.startswith("ipc://"):
+            return public_listener(self._context, listener.endpoint)
+        doorkeeper = self._open_doorkeeper()
+        self._guarded.add(listener.name)
+        socket = public_listener(self._context, listener.endpoint, self._options.keys)
+        self._poller.register(doorkeeper.watch(socket), zmq.POLLIN)
+        return socket
+
+    def _open_doorkeeper(self) -> Doorkeeper:
+        if self._doorkeeper is None:
+            self._doorkeeper = Doorkeeper(self._context)
+            if self._options.access is not None:
+                self._doorkeeper.admit(self._options.access.principals)
+            self._poller.register(self._doorkeeper.socket, zmq.POLLIN)
+        return self._doorkeeper
 
     def fail(self, error: OdradekError) -> None:
         """Tell the supervisor why this process cannot serve."""
@@ -150,8 +222,12 @@ class Host:
             self._worker.close()
         if self._syncer is not None:
             self._syncer.close()
+        if self._guest is not None:
+            self._guest.close()
         if self._links is not None:
             self._links.close()
+        if self._doorkeeper is not None:
+            self._doorkeeper.close()
         for socket in self._listening.values():
             socket.close()
         self._control.close()
@@ -174,15 +250,23 @@ class Host:
         now = read_clock()
         for source, _ in ready:
             self._read(source, actor, now)
+        if self._guest is not None:
+            self._turn_guest(self._guest.receive(now), actor, now)
         self._deliver(actor, now)
         self._perform(actor.settle(now))
         self._deliver(actor, now)
+        if self._guest is not None:
+            self._turn_guest(self._guest.flush(now), actor, now)
         if self._failed is not None:
             raise ActorFailedError(self._failed)
         if now.monotonic_s >= self._next_beat_s:
             self.beat()
             self._check_memory()
             self._report_dropped(now.monotonic_s)
+
+    def _turn_guest(self, messages: Iterable[Message], actor: Actor, now: Moment) -> None:
+        for message in messages:
+            self._perform(actor.receive(message, now))
 
     def _check_memory(self) -> None:
         """End in order before the system's limit makes allocations fail in the middle of anything."""
@@ -195,8 +279,9 @@ class Host:
             )
 
     def _report_dropped(self, now_s: float) -> None:
-        """Say what was dropped since the last time, each kind once in DROPPED_LOG_INTERVAL_S at most."""
-        if now_s < self._next_dropped_log_s or not self._unreported:
+        """Say what was dropped or refused since the last time, once in DROPPED_LOG_INTERVAL_S at most."""
+        refused = self._doorkeeper.refused if self._doorkeeper is not None else Counter()
+        if now_s < self._next_dropped_log_s or not (self._unreported or refused):
             return
         self._next_dropped_log_s = now_s + DROPPED_LOG_INTERVAL_S
         for why, count in self._unreported.items():
@@ -205,6 +290,9 @@ class Host:
                 {"level": "info" if why == PEER_GONE else "warning", "why": why, "count": count},
             )
         self._unreported.clear()
+        for why, count in refused.items():
+            self._log("connections refused", {"level": "warning", "why": why, "count": count})
+        refused.clear()
 
     def _deliver(self, actor: Actor, now: Moment) -> None:
         """What effects led to in this process itself: a quick sync's end, a forward that could not leave."""
@@ -216,6 +304,8 @@ class Host:
         deadline_s = actor.deadline()
         if deadline_s is not None:
             until_s = min(until_s, deadline_s)
+        if self._guest is not None:
+            until_s = min(until_s, self._guest.deadline())
         wait_s = until_s - read_clock().monotonic_s
         # Rounded up: a loop that wakes before its deadline only turns once more.
         return max(0, int(min(wait_s, WAIT_S_MAX) * 1000) + 1) if wait_s > 0 else 0
@@ -232,6 +322,8 @@ class Host:
                 self._perform(actor.receive(answer, now))
         elif source is self._control:
             self._read_control(actor, now)
+        elif self._doorkeeper is not None and self._doorkeeper.read(source):
+            pass
         else:
             for name, socket in self._listening.items():
                 if socket is source:
@@ -239,20 +331,34 @@ class Host:
 
     def _read_requests(self, name: str, socket: Socket, actor: Actor, now: Moment) -> None:
         taken_bytes = 0
+        decoder = self._inner_decoder if name == "inner" and self._inner_decoder else self._public_decoder
         for _ in range(INBOX_MESSAGES_MAX):
             try:
                 frames = receive(socket)
             except zmq.Again:
                 return
+            caller = self._caller(name, frames[-1])
+            if caller is None:
+                continue
             try:
-                envelope = read_request(name, frames, self._public_decoder)
+                envelope = read_request(name, frames, decoder, caller.principal or ANONYMOUS, caller.host)
             except MalformedError as malformed:
                 self._perform((Reply(malformed.sender, failure(malformed.error)),))
+                continue
+            if caller.principal is None:
+                self._perform((Reply(envelope.sender, failure(SaslAuthenticationFailed(REVOKED))),))
                 continue
             self._perform(actor.receive(envelope, now))
             taken_bytes += envelope.size_bytes
             if taken_bytes >= INBOX_BYTES_MAX:
                 return
+
+    def _caller(self, name: str, frame: zmq.Frame) -> Caller | None:
+        """Who sent a message; None where it must not be looked at."""
+        if name not in self._guarded:
+            return TRUSTED
+        assert self._doorkeeper is not None
+        return self._doorkeeper.caller(frame)
 
     def _read_control(self, actor: Actor, now: Moment) -> None:
         for _ in range(INBOX_MESSAGES_MAX):
@@ -267,6 +373,8 @@ class Host:
             if isinstance(request, Stop):
                 self._stopping = True
                 return
+            if isinstance(request, Access) and self._doorkeeper is not None:
+                self._doorkeeper.admit(request.principals)
             sender = Sender("control", b"", False, encoding, None)
             self._perform(actor.receive(Envelope(sender, request), now))
 
@@ -290,6 +398,9 @@ class Host:
             match effect:
                 case Reply():
                     self._reply(effect)
+                case KafkaReply():
+                    assert self._guest is not None, "only a guest brings Kafka's requests"
+                    self._guest.reply(effect, read_clock())
                 case Forward():
                     self._forward(effect)
                 case Sync():

@@ -14,8 +14,9 @@ import zmq
 
 from actors.actor import Answer, Lost, Message, Undeliverable
 from actors.effects import Forward
+from actors.messages import INNER_REQUESTS
 from odradek.protocol.batch import Buffer
-from odradek.protocol.codec import REPLY_DECODERS, Encoding, encode, peek_reply
+from odradek.protocol.codec import REPLY_DECODERS, Encoding, ReplyDecoder, RequestDecoder, encode, peek_reply
 from odradek.protocol.errors import InvalidRequest, LeaderNotAvailable, ThrottlingQuotaExceeded
 from odradek.protocol.messages import APIS, Request, api_name
 from transport.frames import frame_buffer
@@ -24,9 +25,19 @@ from transport.sockets import Context, links_socket
 
 API_SLOTS = 64
 
-_SLOT_OF_API: dict[type[Request], int] = {request: slot for slot, request in enumerate(APIS.values())}
-_DECODER_OF_SLOT = [REPLY_DECODERS[request] for request in APIS.values()]
+_SLOT_OF_API: dict[type[Request], int] = {
+    request: slot for slot, request in enumerate((*APIS.values(), *INNER_REQUESTS))
+}
+_DECODER_OF_SLOT = [
+    *(REPLY_DECODERS[request] for request in APIS.values()),
+    *(ReplyDecoder(reply) for reply in INNER_REQUESTS.values()),
+]
 assert len(_DECODER_OF_SLOT) <= API_SLOTS
+
+
+def inner_decoder() -> RequestDecoder[Request]:
+    """Reads what inner sockets take: the public protocol, and what actors ask only each other."""
+    return RequestDecoder((*APIS.values(), *INNER_REQUESTS))
 
 
 def stamp(request: Request, token: int) -> bytes:

@@ -37,10 +37,12 @@ from odradek.protocol.codec import Encoding, RequestDecoder, encode, public_deco
 from odradek.protocol.errors import InvalidRequest, LeaderNotAvailable, OdradekError
 from odradek.protocol.messages import Request, failure
 from transport.frames import MalformedError, read_request, reply_frames
-from transport.links import read_answer, stamp
+from transport.links import inner_decoder, read_answer, stamp
 
 STEPS_MAX = 1_000_000
 """A run that has not come to rest after so many steps never will."""
+
+_SCHEME = "memory://"
 
 Route = tuple[str, str]
 """(sender, receiver): each is an actor's address or a client's name."""
@@ -69,11 +71,15 @@ class Faults:
 
 @dataclass(slots=True)
 class Parcel:
-    """Frames on their way, header first: a request or an answer, not to arrive before ``due_s``."""
+    """Frames on their way, header first: a request or an answer, not to arrive before ``due_s``.
+
+    ``identity`` is the sender's, as its receiver sees it: another one at each start of an actor.
+    """
 
     frames: list[bytes]
     asks: bool
     due_s: float
+    identity: str
 
 
 @dataclass(slots=True)
@@ -105,6 +111,7 @@ class MemoryNetwork:
         self._parcels: dict[Route, deque[Parcel]] = {}
         self._clients: dict[str, Callable[[list[bytes]], None]] = {}
         self._public = public_decoder()
+        self._inner = inner_decoder()
         self._control: RequestDecoder[Request] = RequestDecoder(TO_CHILD)
 
     # -- who is there ----------------------------------------------------------------------------------
@@ -138,11 +145,18 @@ class MemoryNetwork:
     def stop(self, address: str) -> None:
         """End an actor in order, as the host does: syncs first, then its last words."""
         host = self._hosts[address]
+        for message in host.inbox:
+            if isinstance(message, Synced):
+                self._perform(address, host, host.actor.receive(message, self._clock.now()))
+        host.inbox.clear()
         while host.tickets:
             synced = _run(host.tickets.popleft()[1])
             self._perform(address, host, host.actor.receive(synced, self._clock.now()))
         self._perform(address, host, host.actor.stop(self._clock.now()))
         del self._hosts[address]
+        for (_, receiver), parcels in self._parcels.items():
+            if receiver == address:
+                parcels.clear()
 
     # -- from outside ----------------------------------------------------------------------------------
 
@@ -230,26 +244,29 @@ class MemoryNetwork:
         if dice.random() < faults.drop:
             return
         parcels = self._parcels.setdefault(route, deque())
+        host = self._hosts.get(route[0])
+        identity = route[0] if host is None else _endpoint(route[0], host.incarnation)
         for _ in range(2 if dice.random() < faults.duplicate else 1):
             due_s = self._clock.now().monotonic_s + dice.random() * faults.delay_s_max
             place = dice.randint(0, len(parcels)) if dice.random() < faults.reorder else len(parcels)
-            parcels.insert(place, Parcel(frames, asks, due_s))
+            parcels.insert(place, Parcel(frames, asks, due_s, identity))
 
     def _arrive(self, route: Route) -> None:
         parcel = self._parcels[route].popleft()
-        sender, receiver = route
+        receiver = route[1]
         if receiver in self._clients:
             self._clients[receiver](parcel.frames)
         elif (host := self._hosts.get(receiver)) is not None:
             if parcel.asks:
-                self._arrive_request(sender, receiver, host, parcel.frames)
+                self._arrive_request(parcel.identity, receiver, host, parcel.frames)
             else:
                 self._receive(receiver, host, _answer(parcel.frames))
 
-    def _arrive_request(self, sender: str, receiver: str, host: MemoryHost, frames: list[bytes]) -> None:
-        received = [zmq.Frame(frame) for frame in (sender.encode(), *frames)]
+    def _arrive_request(self, identity: str, receiver: str, host: MemoryHost, frames: list[bytes]) -> None:
+        received = [zmq.Frame(frame) for frame in (identity.encode(), *frames)]
+        decoder = self._inner if identity.startswith(_SCHEME) else self._public
         try:
-            envelope = read_request("memory", received, self._public)
+            envelope = read_request("memory", received, decoder)
         except MalformedError as malformed:
             self._perform(receiver, host, (Reply(malformed.sender, failure(malformed.error)),))
             return
@@ -262,7 +279,8 @@ class MemoryNetwork:
             match effect:
                 case Reply(to=to):
                     identity, *frames = _plain(reply_frames(to, effect.reply, effect.payload))
-                    self._post((address, identity.decode()), frames, asks=False)
+                    if (receiver := self._owner(identity.decode())) is not None:
+                        self._post((address, receiver), frames, asks=False)
                 case Forward():
                     self._forward(address, host, effect)
                 case Sync(ticket=ticket):
@@ -295,6 +313,14 @@ class MemoryNetwork:
         if self._listens(host.links.get(effect.address), effect.address):
             self._post((address, effect.address), _plain([header, *effect.payload]), asks=True)
 
+    def _owner(self, identity: str) -> str | None:
+        """Who is to get a reply: a client, or the very start of an actor that asked, if it still runs."""
+        address, mark, incarnation = identity.removeprefix(_SCHEME).rpartition("#")
+        if not identity.startswith(_SCHEME) or not mark:
+            return identity
+        host = self._hosts.get(address)
+        return address if host is not None and host.incarnation == int(incarnation) else None
+
     def _listens(self, endpoint: str | None, address: str) -> bool:
         """Whether what is sent there can arrive; what is sent to a dead endpoint is lost without a word."""
         host = self._hosts.get(address)
@@ -302,7 +328,7 @@ class MemoryNetwork:
 
 
 def _endpoint(address: str, incarnation: int) -> str:
-    return f"memory://{address}#{incarnation}"
+    return f"{_SCHEME}{address}#{incarnation}"
 
 
 def _sync(host: MemoryHost) -> None:

@@ -5,9 +5,12 @@ The facts behind the options were measured on libzmq 4.3.5 and stand in ARCHITEC
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import zmq
 
 from odradek.protocol.messages import FRAME_BYTES_MAX
+from transport.keys import KeyPair
 
 INNER_FRAME_BYTES_MAX = 80 << 20
 """Between our own processes: a fetch reply of FETCH_BYTES_MAX and one batch beyond it."""
@@ -27,6 +30,10 @@ HANDSHAKE_TIMEOUT_MS = 2_000
 """A peer that says nothing is dropped after this; libzmq's own default is 30 s."""
 TCP_HEARTBEAT_INTERVAL_MS = 5_000
 TCP_HEARTBEAT_TIMEOUT_MS = 20_000
+DOORKEEPER_ENDPOINT = "inproc://zeromq.zap.01"
+"""Where libzmq asks whom to let in (ZAP); its name is given."""
+SECURITY_DOMAIN = b"odradek"
+SOCKET_MODE = 0o600
 RECONNECT_MS = 10
 RECONNECT_MS_MAX = 500
 
@@ -57,21 +64,51 @@ def _router(
     return socket
 
 
-def public_listener(context: Context, endpoint: str) -> Socket:
-    """Where clients come in: a router's tcp port, or a partition's direct ipc endpoint."""
+def _demand_curve(socket: Socket, keys: KeyPair) -> None:
+    """Nobody comes in without a key that the doorkeeper of this context knows (``transport.zap``)."""
+    socket.set(zmq.CURVE_SERVER, 1)
+    socket.set(zmq.CURVE_PUBLICKEY, keys.public.encode())
+    socket.set(zmq.CURVE_SECRETKEY, keys.secret.encode())
+    # Both, or any key comes in while there is no doorkeeper.
+    socket.set(zmq.ZAP_DOMAIN, SECURITY_DOMAIN)
+    socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
+def _bind(socket: Socket, endpoint: str) -> None:
+    socket.bind(endpoint)
+    if endpoint.startswith("ipc://"):
+        # The directory keeps others out already; libzmq leaves the mode to the umask, which knows no 0600.
+        Path(endpoint.removeprefix("ipc://")).chmod(SOCKET_MODE)
+
+
+def doorkeeper_listener(context: Context) -> Socket:
+    """Where libzmq asks whether to let a peer in, at each handshake of a listener with a security domain."""
+    socket = context.socket(zmq.ROUTER)
+    socket.set(zmq.LINGER, 0)
+    socket.bind(DOORKEEPER_ENDPOINT)
+    return socket
+
+
+def public_listener(context: Context, endpoint: str, keys: KeyPair | None = None) -> Socket:
+    """Where clients come in: a router's tcp port, or a partition's direct ipc endpoint.
+
+    With ``keys`` only over CURVE, and only those that the context's doorkeeper lets in.
+    """
     socket = _router(context, PUBLIC_INBOX_MESSAGES_MAX, PUBLIC_OUTBOX_MESSAGES_MAX, FRAME_BYTES_MAX)
     if endpoint.startswith("tcp://"):
         socket.set(zmq.HEARTBEAT_IVL, TCP_HEARTBEAT_INTERVAL_MS)
         socket.set(zmq.HEARTBEAT_TIMEOUT, TCP_HEARTBEAT_TIMEOUT_MS)
         socket.set(zmq.TCP_KEEPALIVE, 1)
-    socket.bind(endpoint)
+    if keys is not None:
+        _demand_curve(socket, keys)
+    _bind(socket, endpoint)
     return socket
 
 
 def inner_listener(context: Context, endpoint: str) -> Socket:
     """Where the routers reach an actor."""
     socket = _router(context, INNER_QUEUE_MESSAGES_MAX, INNER_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
-    socket.bind(endpoint)
+    _bind(socket, endpoint)
     return socket
 
 
@@ -79,7 +116,7 @@ def control_listener(context: Context, endpoint: str) -> Socket:
     """The supervisor's end of the control link; a child that reconnects takes its name over."""
     socket = _router(context, CONTROL_QUEUE_MESSAGES_MAX, CONTROL_QUEUE_MESSAGES_MAX, INNER_FRAME_BYTES_MAX)
     socket.set(zmq.ROUTER_HANDOVER, 1)
-    socket.bind(endpoint)
+    _bind(socket, endpoint)
     return socket
 
 

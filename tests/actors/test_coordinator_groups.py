@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
 import pytest
 
 from actors import membership
 from actors import state as state_module
-from actors.ledger import Entry, GroupKey, GroupType
 from odradek.protocol.messages import (
     GroupDelete,
     GroupDeleteReply,
@@ -456,23 +454,6 @@ def test_a_static_member_that_restarts_under_load_moves_nothing_and_nobody_notic
     assert describe(c).epoch == epoch
     assert (members[0].beat().error, members[0].epoch) == (None, epoch)
     assert c.error_of(commit({1: 5}, "b", epoch)) == "UNKNOWN_MEMBER_ID", "the one before is a stranger"
-
-
-def test_a_group_of_the_other_protocol_takes_nobody_until_it_is_empty() -> None:
-    """As the gateway will leave it: a classic group with a member."""
-    c = Coordinating()
-    c.join("a")
-    group = c.actor._state.group("group")
-    classic = msgspec.structs.replace(group.head, type=GroupType.CLASSIC)
-    c.actor._journal.stage([Entry(GroupKey("group"), classic)])
-    assert describe(c).type == "classic"
-    listed = c.ask(GroupList(), GroupListReply).groups
-    assert isinstance(listed, list)
-    assert listed[0].type == "classic"
-    assert c.error_of(heartbeat("b", 0, {}, topics=["events"])) == "INCONSISTENT_GROUP_PROTOCOL"
-    c.beat("a", -1)
-    c.join("b")
-    assert describe(c).type == "consumer", "the first one to join an empty group decides"
 
 
 def test_a_zombie_that_wakes_up_commits_nothing() -> None:

@@ -66,6 +66,16 @@ def test_a_burst_is_noticed_before_the_second_is_over() -> None:
     assert set(answers[:taken]) == {"ok"}
 
 
+def test_a_write_that_found_no_space_is_not_tried_again_as_long_as_little_is_free() -> None:
+    rig = Rig(LogSettings(preallocate=False), free_bytes_min=LIMIT_BYTES)
+    assert said(rig.turn(stamped_produce(rig))) == [("client", "ok")]
+    rig.disk.capacity = rig.disk.used()  # others were quick
+    assert said(rig.turn(stamped_produce(rig))) == [("client", "KAFKA_STORAGE_ERROR")]
+    rig.disk.capacity += LIMIT_BYTES - 1  # enough for the record, and kept for those who need it more
+    assert said(rig.turn(stamped_produce(rig))) == [("client", "KAFKA_STORAGE_ERROR")]
+    assert rig.log.end_offset == 1
+
+
 def test_a_file_system_that_does_not_tell_is_not_watched() -> None:
     rig = Rig(SETTINGS, free_bytes_min=LIMIT_BYTES)
 

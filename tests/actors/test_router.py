@@ -12,21 +12,27 @@ from actors.actor import Answer, Envelope, Lost, Synced, Undeliverable
 from actors.effects import Effect, Forward
 from actors.messages import Configure, Routes
 from actors.router import GRACE_S, RouterActor, RouterOptions
+from odradek.protocol.access import Acl, AclFilter
 from odradek.protocol.batch import check_batch
 from odradek.protocol.errors import InvalidConfig, LeaderNotAvailable, OffsetOutOfRange
 from odradek.protocol.messages import (
     REPLY_OF,
     TIMEOUT_MS_DEFAULT,
     AlterConfigs,
+    AlterUsers,
     Blob,
     CommitOffset,
+    CreateAcls,
     CreatedTopic,
     CreatePartitions,
     CreateTopics,
     CreateTopicsReply,
+    DeleteAcls,
     DeleteRecords,
     DeleteTopics,
+    DescribeAcls,
     DescribeConfigs,
+    DescribeUsers,
     Fetch,
     FetchReply,
     GroupDelete,
@@ -50,6 +56,7 @@ from odradek.protocol.messages import (
     ProduceReply,
     Request,
     Status,
+    UserRemoval,
     Versions,
     VersionsReply,
     failure,
@@ -140,12 +147,18 @@ def test_metadata_of_all_topics_of_some_and_of_unknown_ones() -> None:
 
 # -- who is asked ------------------------------------------------------------------------------------------
 
+RULE = Acl(principal="User:till", operation="read", resource_type="topic", resource_name="a")
 TO_SUPERVISOR: list[Request] = [
     CreateTopics(topics=[NewTopic(name="n")]),
     DeleteTopics(names=["a"]),
     CreatePartitions(topic="a", partitions=2),
     DescribeConfigs(topic="a"),
     AlterConfigs(topic="a", config={}),
+    DescribeAcls(),
+    CreateAcls(acls=[RULE]),
+    DeleteAcls(filters=[AclFilter()]),
+    DescribeUsers(),
+    AlterUsers(removals=[UserRemoval(name="till")]),
     Status(),
 ]
 TO_COORDINATOR: list[Request] = [

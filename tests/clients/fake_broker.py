@@ -151,6 +151,7 @@ class FakeBroker:
         self.requests: list[m.Request] = []
         self.direct_requests = 0
         self.message_bytes_max = 1 << 30
+        self.append_time: int | None = None
         self.auto_create = True
         self.leader_epoch = 1
         self.heartbeat_interval_ms = 20
@@ -417,7 +418,10 @@ class FakeBroker:
             raise MessageTooLarge(f"{len(payload[0])} bytes, at most {self.message_bytes_max}")
         base = partition.append(payload[0])
         count = check_batch(payload[0]).record_count
-        return m.ProduceReply(topic=request.topic, partition=request.partition, offset=base, count=count)
+        reply = m.ProduceReply(topic=request.topic, partition=request.partition, offset=base, count=count)
+        if self.append_time is not None:
+            reply.log_append_time = self.append_time
+        return reply
 
     def _fetch(self, request: m.Fetch, *, late: bool) -> tuple[Any, Sequence[bytes]]:
         partition = self._partition(request.topic, request.partition)

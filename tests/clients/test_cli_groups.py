@@ -203,7 +203,7 @@ def test_a_description_has_lag_owner_client_and_the_last_commit(broker: BrokerPr
         shown = shell.run("group", "describe", "shown").stdout.decode()
     (member,) = described["members"]
     rows = {row["partition"]: row for row in described["offsets"]}
-    assert (described["type"], member["client_id"]) == ("consumer", "host-7")
+    assert (described["type"], member["client_id"], member["host"]) == ("consumer", "host-7", "127.0.0.1")
     assert (rows[0]["offset"], rows[0]["end_offset"], rows[0]["lag"]) == (6, 10, 4)
     assert rows[0]["member_id"] == rows[1]["member_id"] == member["member_id"]
     assert rows[0]["committed_at_ms"] > FIRST_MS

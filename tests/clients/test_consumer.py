@@ -17,6 +17,7 @@ from odradek.protocol.errors import (
     InvalidTopic,
     KafkaStorageError,
     LeaderNotAvailable,
+    OdradekError,
     OffsetOutOfRange,
     PolicyViolation,
     UnknownMemberId,
@@ -392,6 +393,37 @@ def test_a_commit_with_an_old_epoch_is_done_with_the_new_one(broker: FakeBroker)
             member.epoch = group.epoch
     consumer.commit()
     assert broker.groups["g"].offsets[TopicPartition("wide", 0)] == (5, None)
+    consumer.close()
+
+
+@pytest.mark.parametrize("enable_auto_commit", [True, False])
+def test_a_member_that_was_expelled_and_is_back_cannot_take_back_what_others_committed(
+    broker: FakeBroker, enable_auto_commit: bool
+) -> None:
+    fill(broker, "wide", numbered(5), 0)
+    place = TopicPartition("wide", 0)
+    refused: list[OdradekError] = []
+
+    def commit(_: object) -> None:
+        try:
+            consumer.commit()
+        except OdradekError as error:
+            refused.append(error)
+
+    consumer = fast(broker, enable_auto_commit=enable_auto_commit, on_lost=commit)
+    take(consumer, 3)
+    with broker.lock:
+        broker.groups["g"].members.clear()
+        broker.groups["g"].offsets[place] = (5, None)  # its next owner's, who is gone again
+    broker.wait_for(lambda: bool(broker.groups["g"].members))
+    consumer._session.network.call(lambda: None)
+    with pytest.raises(UnknownMemberId, match="given to others"):
+        consumer.commit()
+    consumer.commit(wait=False)
+    settle([consumer], [4])
+    assert len(refused) == 1, "not in on_lost either"
+    assert broker.groups["g"].offsets[place] == (5, None)
+    assert consumer.commit()[place] == 5, "from then on as ever"
     consumer.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -37,7 +38,7 @@ APIS = {
     "ping", "versions", "metadata", "create_topics", "delete_topics", "create_partitions", "describe_configs",
     "alter_configs", "delete_records", "produce", "fetch", "list_offsets", "init_producer_id",
     "group_heartbeat", "offset_commit", "offset_fetch", "group_list", "group_describe", "group_delete",
-    "status",
+    "describe_acls", "create_acls", "delete_acls", "describe_users", "alter_users", "status",
 }  # fmt: skip
 
 
@@ -126,6 +127,7 @@ def test_every_request_is_answered_in_its_own_form(
         assert call("delete_records", topic=name, partition=1, before_offset=1)["log_start_offset"] == 1
         assert call("init_producer_id")["producer_epoch"] >= 0
         _every_group_request(call, name)
+        _every_access_request(call, name)
         status = {row["name"]: row for row in call("status")["actors"]}
         assert {"supervisor", "coordinator", f"partition:{name}-0", f"partition:{name}-1"} <= status.keys()
         deleted = call("delete_topics", names=[name])["topics"]
@@ -149,6 +151,28 @@ def _every_group_request(call: Any, topic: str) -> None:
     assert call("group_describe", group=group)["members"][0]["member_id"] == joined["member_id"]
     call("group_heartbeat", **member, member_epoch=-1)
     call("group_delete", group=group)
+
+
+def _every_access_request(call: Any, topic: str) -> None:
+    rule = {
+        "principal": "User:till", "operation": "write", "resource_type": "topic", "resource_name": topic,
+        "pattern_type": "literal", "permission": "allow", "host": "*",
+    }  # fmt: skip
+    assert call("create_acls", acls=[rule])["results"] == [{"error": None}]
+    meant = {"resource_name": topic, "pattern_type": "match"}
+    assert call("describe_acls", filter=meant)["acls"] == [rule]
+    assert call("delete_acls", filters=[meant])["results"] == [{"acls": [rule], "error": None}]
+    assert call("describe_acls", filter=meant)["acls"] == []
+    key = base64.b64encode(bytes(32)).decode()
+    credential = {
+        "mechanism": "SCRAM-SHA-256", "iterations": 4096, "salt": key, "stored_key": key, "server_key": key,
+    }  # fmt: skip
+    named = f"user-{topic}"
+    added = call("alter_users", credentials=[{"name": named, "credential": credential}])
+    assert added["users"] == [{"name": named, "error": None}]
+    (user,) = call("describe_users", names=[named])["users"]
+    assert user["mechanisms"] == [{"mechanism": "SCRAM-SHA-256", "iterations": 4096}]
+    assert is_error_free(call("alter_users", removals=[{"name": named}])["users"])
 
 
 def test_versions_names_every_request_and_its_range(client: RawClient) -> None:

@@ -386,7 +386,7 @@ def test_metadata_has_a_limit(client: RawClient, group: str, topic: str) -> None
 
 
 def test_list_and_describe(client: RawClient, group: str, topic: str) -> None:
-    member = Member(client, group, [topic], {"client_id": "billing"})
+    member = Member(client, group, [topic], {"client_id": "billing", "client_host": "not so"})
     settle(member)
     end = client.produce(topic, b"v", 2)["offset"] + 1
     member.commit(0, topic, 2).ok()
@@ -395,7 +395,7 @@ def test_list_and_describe(client: RawClient, group: str, topic: str) -> None:
     assert isinstance(reply["state"], str) and reply["state"]
     (row,) = reply["members"]
     assert (row["member_id"], row["member_epoch"]) == (member.member_id, member.epoch)
-    assert row["client_id"] == "billing"
+    assert (row["client_id"], row["host"]) == ("billing", "127.0.0.1"), "where it is, not what it says"
     held = {(each["topic"], number) for each in row["assignment"] for number in each["partitions"]}
     assert held == every(topic)
     lags = {(each["topic"], each["partition"]): each["lag"] for each in reply["offsets"]}

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.rawclient import RawClient, Served, serve
+from tests.support.rawclient import KAFKA_STORAGE_ERROR, RawClient, Served, serve
 
 pytestmark = pytest.mark.processes
 
 WAIT_S = 20.0
-KAFKA_STORAGE_ERROR = 56
 COMMITTED = {"topic": "full", "partition": 0, "offset": 0}
 
 

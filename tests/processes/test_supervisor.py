@@ -20,6 +20,7 @@ import pytest
 import zmq
 
 from supervisor.exits import Exit
+from supervisor.rundirectory import run_directory_path
 from tests.support.broker import BrokerProcess, wait_gone
 
 pytestmark = pytest.mark.processes
@@ -135,8 +136,14 @@ def test_sockets_and_data_are_private(broker: BrokerProcess) -> None:
     path = Path(topic["partitions"][0]["endpoints"][0].removeprefix("ipc://"))
     assert len(str(path)) < 108
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    sockets = [entry for entry in path.parent.iterdir() if entry.is_socket()]
+    assert path in sockets
+    assert path.parent / "control" in sockets
+    assert {stat.S_IMODE(entry.stat().st_mode) for entry in sockets} == {0o600}
     assert stat.S_IMODE(broker.data.stat().st_mode) == 0o700
+    files = [entry for entry in broker.data.rglob("*") if not entry.is_symlink()]
+    assert len(files) > 3
+    assert {entry.name for entry in files if entry.stat().st_mode & 0o077} == set()
 
 
 def test_a_second_start_is_refused_before_it_touches_anything(broker: BrokerProcess, tmp_path: Path) -> None:
@@ -180,6 +187,8 @@ def test_a_taken_port_is_said_at_once(tmp_path: Path) -> None:
         assert broker.wait() == Exit.PORT_IN_USE
         assert "another program listens on 127.0.0.1 port" in broker.log()
         assert [entry.name for entry in broker.data.iterdir()] == ["odradek.lock"], "nothing else was made"
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        assert not run_directory_path(broker.data.resolve(), os.geteuid(), runtime).exists()
         broker.close()
 
 
@@ -187,7 +196,7 @@ def test_a_taken_port_is_said_at_once(tmp_path: Path) -> None:
     ("arguments", "code", "sentence"),
     [
         (["--port", "x"], Exit.SETTINGS, "port is 'x' (from flag --port)"),
-        (["--host", "0.0.0.0"], Exit.SETTINGS, "no authentication"),
+        (["--host", "0.0.0.0"], Exit.SETTINGS, "other machines can reach"),
         (["--nonsense"], Exit.USAGE, "unrecognized arguments: --nonsense"),
         (["--ready-file", "none/ready", "--data", "."], Exit.SETTINGS, "the ready file none/ready cannot"),
         (["--data", "/proc/none"], Exit.DATA, "the data directory /proc/none cannot be used"),
@@ -357,7 +366,13 @@ def test_a_partition_that_cannot_start_is_given_up_and_the_rest_serves() -> None
         metadata.write_text(metadata.read_text().replace("topic_id: ", "topic_id: x"))
         with Client(broker.start()) as client:
             assert client.produce(b"fine", partition=1) == 0
-            assert client.status()["partition:events-0"]["state"] == "failed"
+            row = client.status()["partition:events-0"]
+            assert row["state"] == "failed"
+            assert "2 times in a row; the last time: " in row["reason"]
+            command = [sys.executable, "-m", "odradek.cli", "status", "--bootstrap", broker.bootstrap]
+            shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S).stdout
+            assert shown.splitlines()[0].split()[-1] == "Reason"
+            assert row["reason"] in shown
             error = client.ask("produce", b"lost", topic="events", partition=0)["error"]
             assert error["name"] == "KAFKA_STORAGE_ERROR"
             assert "partition:events-0 was given up" in error["message"]

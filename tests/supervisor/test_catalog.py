@@ -37,6 +37,7 @@ from supervisor.datadirectory import (
     DataDirectoryUnusable,
     aside_name,
 )
+from supervisor.privacy import NotPrivate
 
 EVENTS = Topic(name="events", topic_id="id-1", partitions=3, config={"segment.bytes": 4096})
 CATALOG = Catalog(cluster_id="cluster", offsets_topic_id="offsets", topics=(EVENTS,))
@@ -263,11 +264,12 @@ def test_the_lock_is_free_again_after_close(tmp_path: Path) -> None:
     DataDirectory(tmp_path / "data").close()
 
 
-def test_a_directory_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_directory_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "data"
     path.mkdir()
-    path.chmod(0o777)
-    with pytest.raises(DataDirectoryUnusable, match="chmod o-w"):
+    path.chmod(mode)
+    with pytest.raises(NotPrivate, match="chmod go-w"):
         DataDirectory(path)
     assert list(path.iterdir()) == []
 

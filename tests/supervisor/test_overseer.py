@@ -34,6 +34,7 @@ from odradek.protocol.messages import (
     Request,
     Status,
 )
+from supervisor.access import AccessList
 from supervisor.catalog import Catalog, CatalogRules, Topic
 from supervisor.children import TRANSITIONS, Event, InvalidTransition, State, router_child
 from supervisor.effects import (
@@ -48,6 +49,7 @@ from supervisor.effects import (
     UnlinkSockets,
 )
 from supervisor.exits import Exit
+from supervisor.gatekeeper import Gatekeeper
 from supervisor.overseer import Overseer, OverseerOptions
 from supervisor.restarts import RestartHistory, RestartPolicy
 from supervisor.topics import Topics
@@ -74,6 +76,11 @@ class FakeStorage:
         self.error: OSError | None = None
         self.saved: Catalog | None = None
 
+    def save_access(self, access: AccessList) -> None:
+        if self.error is not None:
+            raise self.error
+        self.history.append("access")
+
     def save(self, catalog: Catalog) -> None:
         if self.error is not None:
             raise self.error
@@ -99,7 +106,8 @@ class Script:
         ids = (f"id-{number}" for number in itertools.count())
         catalog = catalog or Catalog(cluster_id="cluster", offsets_topic_id="offsets", topics=topics)
         self.topics = Topics(catalog, CatalogRules(partitions_max=50), self.storage, lambda: next(ids))
-        self.overseer = Overseer(options, self.topics, 1, self.now_s)
+        self.gatekeeper = Gatekeeper(AccessList(), self.storage)
+        self.overseer = Overseer(options, self.topics, self.gatekeeper, 1, self.now_s)
         self.processes: dict[str, int] = {}  # name -> incarnation of the process that lives
         self.pids = itertools.count(100)
         self.effects: list[Effect] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor import rundirectory
+from supervisor.privacy import NotPrivate
 from supervisor.rundirectory import (
     JOURNAL_GONE_MAX,
     SOCKET_PATH_BYTES_MAX,
@@ -63,8 +64,16 @@ def test_a_link_or_an_open_directory_is_refused(tmp_path: Path) -> None:
         RunDirectory(tmp_path / "r" / "link")
     (tmp_path / "r" / "open").mkdir()
     (tmp_path / "r" / "open").chmod(0o755)
-    with pytest.raises(RunDirectoryUnusable, match="chmod 700 it"):
+    with pytest.raises(NotPrivate, match="chmod go-rwx it"):
         RunDirectory(tmp_path / "r" / "open")
+
+
+def test_a_place_that_others_could_replace_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(NotPrivate, match="may replace the run directory"):
+        RunDirectory(tmp_path / "odradek" / "run")
+    tmp_path.chmod(0o1777)
+    assert RunDirectory(tmp_path / "odradek" / "run").path.is_dir()
 
 
 def test_what_a_former_supervisor_left_is_ended_even_if_it_is_stopped(run: RunDirectory) -> None:

@@ -91,8 +91,9 @@ def test_sizes_may_have_a_unit(text: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::"])
 def test_an_address_that_others_reach_is_refused_unless_said_in_words(host: str) -> None:
-    assert "no authentication" in problems({"host": host})[0]
+    assert "other machines can reach" in problems({"host": host})[0]
     assert load_settings({"host": host, "allow_insecure_host": True}, {}).host == host
+    assert load_settings({"host": host}, {"ODRADEK_SECURITY_CURVE": "required"}).curve_required
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1"])

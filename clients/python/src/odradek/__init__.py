@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from odradek.protocol import errors
     from odradek.protocol.errors import OdradekError
     from odradek.protocol.messages import NewTopic
+    from odradek.security import Curve
     from odradek.session import ClientClosed, ClientForked
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ClientClosed",
     "ClientForked",
     "Consumer",
+    "Curve",
     "Deliveries",
     "Delivery",
     "NewTopic",
@@ -50,6 +52,7 @@ _HOMES = {
     "ClientClosed": "odradek.session",
     "ClientForked": "odradek.session",
     "Consumer": "odradek.consumer",
+    "Curve": "odradek.security",
     "Deliveries": "odradek.delivery",
     "Delivery": "odradek.delivery",
     "NewTopic": "odradek.protocol.messages",

@@ -6,6 +6,7 @@ have still been tried.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -13,18 +14,33 @@ from typing import Any, Literal, Self, TypeAlias
 
 from odradek.fetcher import TopicPartition
 from odradek.options import Bootstrap, SessionOptions
-from odradek.protocol.errors import error_from_wire
+from odradek.protocol.access import (
+    ITERATIONS_DEFAULT,
+    SCRAM_HASHES,
+    Acl,
+    AclFilter,
+    ScramMechanism,
+    check_acl,
+    check_user_name,
+)
+from odradek.protocol.errors import UnacceptableCredential, error_from_wire
 from odradek.protocol.messages import (
     ActorStatus,
     AlterConfigs,
+    AlterUsers,
     CommitOffset,
     ConfigValue,
+    CreateAcls,
     CreatedTopic,
     CreatePartitions,
     CreateTopics,
+    DeleteAcls,
     DeleteRecords,
     DeleteTopics,
+    DescribeAcls,
+    DescribeAclsReply,
     DescribeConfigs,
+    DescribeUsers,
     GroupDelete,
     GroupDescribe,
     GroupDescribeReply,
@@ -40,10 +56,15 @@ from odradek.protocol.messages import (
     Request,
     Status,
     TopicMetadata,
+    UserCredential,
+    UserDescription,
+    UserRemoval,
     Versions,
     VersionsReply,
 )
 from odradek.protocol.names import check_group_name, check_topic_name
+from odradek.protocol.scram import PASSWORD_BYTES_MAX, SALT_BYTES, credential_from_password
+from odradek.security import Curve
 from odradek.session import Session
 
 __all__ = ["Admin", "NewTopic"]
@@ -57,7 +78,7 @@ class Admin:
     Args:
         bootstrap: "tcp://127.0.0.1:5559", "127.0.0.1:5559", or several of them.
         timeout_ms: for each call with all its retries; making and deleting topics waits for processes.
-        client_id, connect_timeout_ms, retry_backoff_ms, retry_backoff_max_ms:
+        client_id, connect_timeout_ms, retry_backoff_ms, retry_backoff_max_ms, security:
             see odradek.options.SessionOptions.
 
     Every method raises the error that the broker names, NetworkException where no broker answers, and
@@ -73,6 +94,7 @@ class Admin:
         connect_timeout_ms: float = 3_000,
         retry_backoff_ms: float = 20,
         retry_backoff_max_ms: float = 1_000,
+        security: Curve | None = None,
     ) -> None:
         options = SessionOptions(
             client_id=client_id,
@@ -80,6 +102,7 @@ class Admin:
             connect_timeout_ms=connect_timeout_ms,
             retry_backoff_ms=retry_backoff_ms,
             retry_backoff_max_ms=retry_backoff_max_ms,
+            security=security,
         )
         self._session = Session(bootstrap, options, "admin")
 
@@ -200,6 +223,61 @@ class Admin:
         ]
         reply = self._ask(OffsetCommit(group=check_group_name(group), offsets=commits))
         _raise_first(reply.offsets)
+
+    # -- access --------------------------------------------------------------------------------
+
+    def describe_acls(self, wanted: AclFilter | None = None) -> DescribeAclsReply:
+        """The access rules that a filter means (None: all), and whether the broker enforces them."""
+        reply: DescribeAclsReply = self._ask(DescribeAcls(filter=wanted))
+        return reply
+
+    def create_acls(self, acls: Iterable[Acl]) -> None:
+        """Add access rules; one that is there already stays as it is. Raises InvalidRequest."""
+        _raise_first(self._ask(CreateAcls(acls=[check_acl(acl) for acl in acls])).results)
+
+    def delete_acls(self, filters: Iterable[AclFilter]) -> list[Acl]:
+        """Remove the access rules that filters mean; what is gone."""
+        results = self._ask(DeleteAcls(filters=list(filters))).results
+        _raise_first(results)
+        return list(dict.fromkeys(acl for result in results for acl in result.acls))
+
+    def list_users(self, names: Iterable[str] | None = None) -> list[UserDescription]:
+        """Users that may log in over SASL (None: all), without their secrets. Raises ResourceNotFound."""
+        request = DescribeUsers(names=None if names is None else _several(names))
+        users: list[UserDescription] = self._ask(request).users
+        _raise_first(users)
+        return users
+
+    def set_password(
+        self,
+        user: str,
+        password: str,
+        *,
+        mechanisms: Iterable[ScramMechanism] = tuple(SCRAM_HASHES),
+        iterations: int = ITERATIONS_DEFAULT,
+    ) -> None:
+        """Let a user log in over SASL, or change the password of one. The password stays in this process.
+
+        Raises UnacceptableCredential.
+        """
+        check_user_name(user)
+        if not 1 <= len(password.encode()) <= PASSWORD_BYTES_MAX:
+            raise UnacceptableCredential(f"a password has 1 to {PASSWORD_BYTES_MAX} bytes of UTF-8")
+        credentials = [
+            UserCredential(
+                name=user,
+                credential=credential_from_password(
+                    mechanism, password, secrets.token_bytes(SALT_BYTES), iterations
+                ),
+            )
+            for mechanism in _several(mechanisms)
+        ]
+        _raise_first(self._ask(AlterUsers(credentials=credentials)).users)
+
+    def delete_users(self, names: Iterable[str]) -> None:
+        """Let users log in no more. Raises ResourceNotFound."""
+        removals = [UserRemoval(name=name) for name in _several(names)]
+        _raise_first(self._change(AlterUsers(removals=removals)).users)
 
     # -- the broker ----------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Batch:
         "_event",
         "_waiters",
         "_writer",
+        "append_time",
         "attempt",
         "base_offset",
         "base_sequence",
@@ -121,6 +122,7 @@ class Batch:
         self.done = False
         self.observed = False
         self.base_offset = UNKNOWN_OFFSET
+        self.append_time: int | None = None
         self.error: OdradekError | None = None
         self.parent: Batch | None = None
         self.children: list[tuple[int, Batch]] = []
@@ -135,28 +137,32 @@ class Batch:
     def _take_records(self, clock: Clock) -> Writer:
         assert self.builder is not None
         append = self.builder.append
+        handle, no_headers = Delivery, NO_HEADERS  # a local costs less than a global
         index = 0
-        result: Delivery | Span | None = None
         try:
+            item = yield None
             while True:
-                item = yield result
-                if type(item) is bytes:
-                    if (placed := append(index, clock.now_ms, None, item, NO_HEADERS)) is None:
-                        return  # full: StopIteration sends the record the long way, which opens another
-                    result = Delivery(self, placed)
-                    index += 1
-                elif type(item) is tuple:
-                    value, key, headers, timestamp = item
-                    stamp = clock.now_ms if timestamp is None else timestamp
-                    if (placed := append(index, stamp, key, value, headers)) is None:
-                        return
-                    result = Delivery(self, placed)
-                    index += 1
-                elif type(item) is Run:
-                    result = self._take_run(append, index, item, clock.now_ms)
-                    index += 0 if result is None else result.count
-                else:
-                    result = None  # not for here: the long way says what is wrong with it
+                try:
+                    # Values alone go the shortest way, unchecked: what is no buffer, the codec refuses.
+                    while placed := append(index, clock.now_ms, None, item, no_headers):
+                        index += 1
+                        item = yield handle(self, placed)
+                    return  # full: StopIteration sends the record the long way, which opens another batch
+                except (TypeError, BufferError):
+                    pass
+                while type(item) is not bytes:
+                    result: Delivery | Span | None = None  # for what is not for here, too
+                    if type(item) is tuple:
+                        value, key, headers, timestamp = item
+                        stamp = clock.now_ms if timestamp is None else timestamp
+                        if (placed := append(index, stamp, key, value, headers)) is None:
+                            return
+                        result = handle(self, placed)
+                        index += 1
+                    elif type(item) is Run:
+                        result = self._take_run(append, index, item, clock.now_ms)
+                        index += 0 if result is None else result.count
+                    item = yield result
         finally:
             self.count = index
 
@@ -203,12 +209,16 @@ class Batch:
             except ValueError:
                 time.sleep(0)
 
-    def finish(self, base_offset: int, error: OdradekError | None) -> None:
-        """The outcome of every record of the batch. Only the first call counts."""
+    def finish(self, base_offset: int, error: OdradekError | None, append_time: int | None = None) -> None:
+        """The outcome of every record of the batch. Only the first call counts.
+
+        ``append_time``: the broker's timestamp in place of the records' own, in ms; None: they keep theirs.
+        """
         with self.lock:
             if self.done:
                 return
             self.base_offset = base_offset
+            self.append_time = append_time
             self.error = error
             self.done = True
             event, waiters, callbacks = self._event, self._waiters, self._callbacks
@@ -262,6 +272,13 @@ class Batch:
         if self.error is not None:
             return UNKNOWN_OFFSET, self.error
         return (self.base_offset + index if self.base_offset >= 0 else UNKNOWN_OFFSET), None
+
+    def append_time_of(self, index: int) -> int | None:
+        """The timestamp that the broker gave one record; None where the record has its own."""
+        if self.children:
+            first, child = [entry for entry in self.children if entry[0] <= index][-1]
+            return child.append_time_of(index - first)
+        return self.append_time
 
 
 def _wake_loops(waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]]) -> None:

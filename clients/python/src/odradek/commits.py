@@ -11,7 +11,7 @@ from typing import Any, Final
 from odradek.connection import Outcome
 from odradek.fetcher import TopicPartition
 from odradek.membership import Membership, grouped
-from odradek.protocol.errors import OdradekError, StaleMemberEpoch, error_from_wire
+from odradek.protocol.errors import OdradekError, StaleMemberEpoch, UnknownMemberId, error_from_wire
 from odradek.protocol.messages import CommitOffset, OffsetCommit, OffsetFetch
 from odradek.session import Session
 
@@ -89,14 +89,33 @@ class Commits:
             except OdradekError as error:
                 logger.warning("group %s: a commit failed, the next one includes it: %s", self._group, error)
 
-        self._session.network.call(self._session.submit, self._request(offsets), after)
+        try:
+            request = self._request(offsets)
+        except UnknownMemberId as error:
+            logger.warning("%s", error.message)
+            return
+        self._session.network.call(self._session.submit, request, after)
 
     def _request(self, offsets: Mapping[TopicPartition, int]) -> OffsetCommit:
+        """Raises UnknownMemberId where the partitions were given away and that was not dealt with yet.
+
+        The member may have joined again by now, and have them again: its epoch would be right, and its old
+        positions would take those back that others have committed meanwhile.
+        """
         membership = self.membership
+        member_id, epoch = None, None
+        if membership is not None:
+            with self._changed:
+                member_id, epoch = membership.member_id, membership.epoch
+                if membership.lost:
+                    raise UnknownMemberId(
+                        f"group {self._group}: this member's partitions were given to others; what it has "
+                        "not committed will be read again. Ask for records to go on"
+                    )
         return OffsetCommit(
             group=self._group,
-            member_id=None if membership is None else membership.member_id,
-            member_epoch=None if membership is None else membership.epoch,
+            member_id=member_id,
+            member_epoch=epoch,
             offsets=[
                 CommitOffset(topic=topic, partition=partition, offset=offset)
                 for (topic, partition), offset in offsets.items()

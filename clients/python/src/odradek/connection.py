@@ -32,10 +32,12 @@ from odradek.protocol.errors import (
     NetworkException,
     OdradekError,
     RequestTimedOut,
+    SaslAuthenticationFailed,
     ThrottlingQuotaExceeded,
     error_from_wire,
 )
 from odradek.protocol.messages import FETCH_BYTES_MAX, FRAME_BYTES_MAX, Request
+from odradek.security import FILE_VARIABLE, Curve
 
 logger = logging.getLogger("odradek")
 
@@ -59,7 +61,17 @@ WAKES_MAX: Final = 64
 """More wake-ups than can be waiting: a caller sends one only while the thread sleeps."""
 FAREWELL_ROUNDS_MAX: Final = 4
 """Refused requests are told so at the end; an owner that asks again and again is not waited for."""
-_MONITORED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+REFUSALS_MAX: Final = 3
+"""A handshake that broke off so often in a row was no accident: one of the keys is wrong."""
+_MONITORED = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_MECHANISM_MISMATCH = 0x11000002
+"""ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH."""
 
 
 class Outcome:
@@ -120,15 +132,30 @@ class _Pending:
 class _Endpoint:
     """One DEALER socket, what waits to be sent over it and what was."""
 
-    __slots__ = ("address", "connected", "monitor", "outbox", "pending", "socket", "used_at")
+    __slots__ = (
+        "address",
+        "connected",
+        "monitor",
+        "outbox",
+        "pending",
+        "refusals",
+        "security",
+        "socket",
+        "used_at",
+    )
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, security: Curve | None) -> None:
         self.address = address
+        # Who may open an ipc socket owns its directory.
+        self.security = security if address.startswith("tcp://") else None
+        self.refusals = 0
         self.connected = False
         self.outbox: deque[tuple[int, list[Frame]]] = deque()
         self.pending: dict[int, _Pending] = {}
         self.used_at = 0.0
         self.socket = _dealer(context)
+        if self.security is not None:
+            self.security.apply(self.socket)
         self.monitor = self.socket.get_monitor_socket(_MONITORED)
         self.socket.connect(address)
 
@@ -160,13 +187,37 @@ def _silence(address: str, waited_s: float) -> str:
     return f"no broker answers at {address} (waited {waited_s:.3g} s); is it running?"
 
 
+def _unknown_key(endpoint: _Endpoint) -> str:
+    key = f"this key, {endpoint.security.public_key}," if endpoint.security is not None else "this client"
+    return (
+        f"{endpoint.address} does not let in {key}: an administrator can allow it with `odradek keys allow`"
+    )
+
+
+def _mismatch(endpoint: _Endpoint) -> str:
+    if endpoint.security is None:
+        return (
+            f"{endpoint.address} demands a CURVE key: pass security=odradek.Curve(...) or set {FILE_VARIABLE}"
+            " to a file of `odradek keys client`"
+        )
+    return f"{endpoint.address} does not speak CURVE: connect to it without keys"
+
+
+def _broken_off(address: str, times: int) -> str:
+    return (
+        f"{address} broke the handshake off, {times} times: the server_key of this client is not the public "
+        "key of that broker, or it has trouble of its own; `odradek keys server` shows the key"
+    )
+
+
 class Network:
     """A client's I/O thread, its sockets and its timers.
 
     ``call`` and ``close`` may be used from any thread; everything else belongs to the I/O thread.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, security: Curve | None = None) -> None:
+        self._security = security
         self._commands: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._sleeping = False
         self._stopping = False
@@ -293,7 +344,7 @@ class Network:
     def _endpoint(self, address: str) -> _Endpoint:
         endpoint = self._endpoints.get(address)
         if endpoint is None:
-            endpoint = _Endpoint(self._context, address)
+            endpoint = _Endpoint(self._context, address, self._security)
             self._endpoints[address] = endpoint
             self._by_socket[endpoint.socket] = endpoint
             self._by_monitor[endpoint.monitor] = endpoint
@@ -315,8 +366,10 @@ class Network:
 
         def give_up() -> None:
             if not pending.sent and not endpoint.connected:
-                silence = NetworkException(_silence(endpoint.address, connect_timeout_s))
-                self._end(pending, number, Outcome(error=silence))
+                error: OdradekError = NetworkException(_silence(endpoint.address, connect_timeout_s))
+                if endpoint.security is not None and endpoint.refusals >= REFUSALS_MAX:
+                    error = SaslAuthenticationFailed(_broken_off(endpoint.address, endpoint.refusals))
+                self._end(pending, number, Outcome(error=error))
 
         pending.connect_timer = self.call_later(connect_timeout_s, give_up)
 
@@ -397,9 +450,27 @@ class Network:
                 event = parse_monitor_message(endpoint.monitor.recv_multipart(zmq.DONTWAIT))
             except zmq.Again:
                 return
-            endpoint.connected = event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            if not endpoint.connected:
-                self._lose(endpoint)
+            match event["event"]:
+                case zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                    endpoint.connected, endpoint.refusals = True, 0
+                case zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                    self._refuse(endpoint, _unknown_key(endpoint))
+                    return
+                case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL if event["value"] == _MECHANISM_MISMATCH:
+                    self._refuse(endpoint, _mismatch(endpoint))
+                    return
+                case zmq.EVENT_DISCONNECTED:
+                    endpoint.connected = False
+                    self._lose(endpoint)
+                case _:
+                    endpoint.refusals += 1
+
+    def _refuse(self, endpoint: _Endpoint, story: str) -> None:
+        """The peer said no, and ZeroMQ will not ask again: the next request begins with a new socket."""
+        self._forget(endpoint)
+        for number, pending in list(endpoint.pending.items()):
+            error = SaslAuthenticationFailed(story)
+            self._end(pending, number, Outcome(error=error, maybe_done=pending.sent))
 
     def _lose(self, endpoint: _Endpoint) -> None:
         """The peer has gone: what was sent and not answered will not be answered any more."""

@@ -34,6 +34,7 @@ from odradek.protocol.errors import (
 )
 from odradek.protocol.messages import TopicMetadata
 from odradek.protocol.names import check_group_name, check_topic_name
+from odradek.security import Curve
 from odradek.session import ClientClosed, Session
 
 __all__ = ["Consumer", "Record", "TopicPartition"]
@@ -93,7 +94,7 @@ class Consumer(Positions):
         on_lost: called in place of on_revoked where the partitions are another member's already, so that
             nothing can be committed any more; None: on_revoked is called then too.
         client_id, request_timeout_ms, connect_timeout_ms, retry_backoff_ms, retry_backoff_max_ms,
-            metadata_age_max_ms, direct: see odradek.options.SessionOptions.
+            metadata_age_max_ms, direct, security: see odradek.options.SessionOptions.
 
     Raises InvalidConfig, InvalidTopic, InvalidGroupId for what cannot be. What a callback raises comes
     out of the call that it interrupted, after the rebalance has gone on without it.
@@ -127,6 +128,7 @@ class Consumer(Positions):
         retry_backoff_max_ms: float = 1_000,
         metadata_age_max_ms: float = 300_000,
         direct: bool = True,
+        security: Curve | None = None,
     ) -> None:
         options = ConsumerOptions(
             auto_offset_reset=auto_offset_reset,
@@ -149,6 +151,7 @@ class Consumer(Positions):
             retry_backoff_max_ms=retry_backoff_max_ms,
             metadata_age_max_ms=metadata_age_max_ms,
             direct=direct,
+            security=security,
         )
         self.group = None if group is None else check_group_name(group)
         self._topics = None if topics is None else _topic_names(topics)
@@ -445,7 +448,6 @@ class Consumer(Positions):
         """Let go of what was taken away, take up what was given, and say so."""
         with self._changed:
             error, lost, target = membership.error, membership.lost, set(membership.target)
-            membership.lost = False
         if error is not None:
             raise error
         held = set(self._readers)
@@ -474,6 +476,8 @@ class Consumer(Positions):
                 self._on_lost(sorted(held))
         finally:
             self._drop(held)
+            with self._changed:
+                membership.lost = False  # not sooner: until here nothing of it may be committed
             self._session.network.call(membership.come_back)
             self._attention.call()  # what it has been given meanwhile is looked at next time
 

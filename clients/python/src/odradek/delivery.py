@@ -64,8 +64,9 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
 
     @property
     def timestamp(self) -> int:
-        """The record's, in milliseconds since 1970."""
-        return self._placed.timestamp
+        """The record's, in milliseconds since 1970; the broker's, once it said that the topic takes that."""
+        appended = self._batch.append_time_of(self._placed.offset)
+        return self._placed.timestamp if appended is None else appended
 
     def result(self, timeout: float | None = None) -> RecordMetadata:
         """Where the record is, once the broker has acknowledged it.

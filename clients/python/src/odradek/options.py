@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict
 from odradek.protocol.batch import COMPRESSIONS
 from odradek.protocol.errors import InvalidConfig, UnsupportedCompressionType
 from odradek.protocol.messages import FETCH_BYTES_MAX, FRAME_BYTES_MAX
+from odradek.security import Curve
 
 BOOTSTRAP_DEFAULT: Final = "tcp://127.0.0.1:5559"
 PORT_DEFAULT: Final = 5559
@@ -86,6 +87,8 @@ class SessionOptions:
             ``retry_backoff_max_ms``.
         metadata_age_max_ms: after this, topics are looked up again even where nothing failed.
         direct: go straight to a partition's ipc endpoint where it is on this host.
+        security: the keys for a broker that demands CURVE; None for those that the environment names
+            (ODRADEK_CURVE_FILE, or ODRADEK_CURVE_SERVER_KEY, _PUBLIC_KEY and _SECRET_KEY), if any.
     """
 
     client_id: str | None = None
@@ -95,8 +98,11 @@ class SessionOptions:
     retry_backoff_max_ms: float = 1_000
     metadata_age_max_ms: float = 300_000
     direct: bool = True
+    security: Curve | None = None
 
     def __post_init__(self) -> None:
+        if self.security is not None and not isinstance(self.security, Curve):
+            raise InvalidConfig(f"security is odradek.Curve or None, not {type(self.security).__name__}")
         if self.client_id is not None and not isinstance(self.client_id, str):
             raise InvalidConfig(f"client_id is a string or None, not {self.client_id!r}")
         for field in fields(self):
@@ -187,6 +193,7 @@ class SessionKeywords(TypedDict, total=False):
     retry_backoff_max_ms: float
     metadata_age_max_ms: float
     direct: bool
+    security: Curve | None
 
 
 class ProducerKeywords(SessionKeywords, total=False):

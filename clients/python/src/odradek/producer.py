@@ -32,6 +32,7 @@ from odradek.options import (
 from odradek.protocol.errors import OdradekError, UnknownTopicOrPartition
 from odradek.protocol.partitioning import positive_hash
 from odradek.queues import PartitionQueue
+from odradek.security import Curve
 from odradek.sender import Sender
 from odradek.session import Session
 
@@ -63,7 +64,7 @@ class Producer:
         in_flight_max: batches on their way to one partition, 1 to 5.
         create_topics: let the broker make a topic that does not exist, where it allows that.
         client_id, request_timeout_ms, connect_timeout_ms, retry_backoff_ms, retry_backoff_max_ms,
-            metadata_age_max_ms, direct: see odradek.options.SessionOptions.
+            metadata_age_max_ms, direct, security: see odradek.options.SessionOptions.
 
     Raises InvalidConfig for an option that cannot be.
     """
@@ -89,6 +90,7 @@ class Producer:
         retry_backoff_max_ms: float = 1_000,
         metadata_age_max_ms: float = 300_000,
         direct: bool = True,
+        security: Curve | None = None,
     ) -> None:
         self.options = ProducerOptions(
             acks=acks,
@@ -110,6 +112,7 @@ class Producer:
             retry_backoff_max_ms=retry_backoff_max_ms,
             metadata_age_max_ms=metadata_age_max_ms,
             direct=direct,
+            security=security,
         )
         self._clock = Clock()
         self._session = Session(bootstrap, session_options, "producer")
@@ -148,14 +151,14 @@ class Producer:
 
         Args:
             topic: its name.
-            value: bytes, or str for its UTF-8; None is a tombstone.
-            key: bytes or str; records of one key go to one partition, in order.
+            value: bytes or another buffer, which is copied, or str for its UTF-8; None is a tombstone.
+            key: as the value; records of one key go to one partition, in order.
             partition: None for the key's, or without a key the producer's choice.
             headers: (name, value) pairs or a mapping.
             timestamp: milliseconds since 1970; None for now.
 
         Returns a handle: ``.result(timeout)`` or ``await`` gives the record's RecordMetadata.
-        Raises TypeError for what is neither bytes nor str, BufferExhausted, MessageTooLarge,
+        Raises TypeError for what is neither a buffer nor a str, BufferExhausted, MessageTooLarge,
         UnknownTopicOrPartition, InvalidTopic.
         """
         if partition is None and headers is None and timestamp is None:
@@ -196,7 +199,7 @@ class Producer:
 
         Args:
             topic: its name.
-            values: of each record: bytes, str or None.
+            values: of each record, as in ``send``.
             keys: as many as there are values, or None for no keys.
             partition: None for the keys', or without keys the producer's choice.
             headers: the same for every record.

@@ -187,8 +187,14 @@ class Sender:
             self._abandon(queue, queue.sent[: queue.sent.index(batch)])
         if error is None:
             queue.backoff.reset()
-            offset = outcome.reply.offset
-            self._finish(queue, batch, offset if isinstance(offset, int) else UNKNOWN_OFFSET, None)
+            offset, append_time = outcome.reply.offset, outcome.reply.log_append_time
+            self._finish(
+                queue,
+                batch,
+                offset if isinstance(offset, int) else UNKNOWN_OFFSET,
+                None,
+                append_time if isinstance(append_time, int) else None,
+            )
         else:
             self._refused(queue, batch, error, maybe_done=outcome.maybe_done)
         self.dispatch(queue)
@@ -308,10 +314,17 @@ class Sender:
 
     # -- how it ends ---------------------------------------------------------------------------
 
-    def _finish(self, queue: PartitionQueue, batch: Batch, offset: int, error: OdradekError | None) -> None:
+    def _finish(
+        self,
+        queue: PartitionQueue,
+        batch: Batch,
+        offset: int,
+        error: OdradekError | None,
+        append_time: int | None = None,
+    ) -> None:
         batch.flying = False
         self._release(batch, batch.reserved_bytes)
-        batch.finish(offset, error)
+        batch.finish(offset, error, append_time)
         if error is not None:
             self._failed(batch)
         self._finish_parent(batch)

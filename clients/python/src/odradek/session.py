@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import os
 import random
 import threading
 import time
@@ -28,6 +29,7 @@ from odradek.protocol.errors import (
 )
 from odradek.protocol.messages import Metadata, PartitionMetadata, Request, TopicMetadata
 from odradek.protocol.names import check_topic_name
+from odradek.security import Curve
 
 logger = logging.getLogger("odradek")
 
@@ -109,7 +111,8 @@ class Session:
         self.on_topic: Callable[[TopicMetadata], None] | None = None
         """Called with what was learnt of a topic; from the I/O thread or from a user's."""
         self._refreshing: dict[str, list[Callable[[OdradekError | None], None]]] = {}
-        self.network = Network(f"odradek-{kind}-{next(_session_numbers)}")
+        security = options.security or Curve.from_environment(os.environ)
+        self.network = Network(f"odradek-{kind}-{next(_session_numbers)}", security)
 
     # -- from users' threads -------------------------------------------------------------------
 

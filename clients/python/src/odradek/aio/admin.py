@@ -11,15 +11,18 @@ from odradek import admin as sync
 from odradek.admin import OffsetPlace
 from odradek.fetcher import TopicPartition
 from odradek.options import Bootstrap
+from odradek.protocol.access import Acl, AclFilter
 from odradek.protocol.messages import (
     ActorStatus,
     ConfigValue,
     CreatedTopic,
+    DescribeAclsReply,
     GroupDescribeReply,
     GroupListing,
     MetadataReply,
     NewTopic,
     TopicMetadata,
+    UserDescription,
     VersionsReply,
 )
 
@@ -95,6 +98,30 @@ class Admin:
     async def alter_group_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit for an empty group."""
         await asyncio.to_thread(self._sync.alter_group_offsets, group, offsets)
+
+    async def describe_acls(self, wanted: AclFilter | None = None) -> DescribeAclsReply:
+        """The access rules that a filter means; None: all."""
+        return await asyncio.to_thread(self._sync.describe_acls, wanted)
+
+    async def create_acls(self, acls: Iterable[Acl]) -> None:
+        """Add access rules."""
+        await asyncio.to_thread(self._sync.create_acls, acls)
+
+    async def delete_acls(self, filters: Iterable[AclFilter]) -> list[Acl]:
+        """Remove the access rules that filters mean; what is gone."""
+        return await asyncio.to_thread(self._sync.delete_acls, filters)
+
+    async def list_users(self, names: Iterable[str] | None = None) -> list[UserDescription]:
+        """Users that may log in over SASL; None: all."""
+        return await asyncio.to_thread(self._sync.list_users, names)
+
+    async def set_password(self, user: str, password: str, **options: Any) -> None:
+        """Let a user log in over SASL; see odradek.Admin.set_password."""
+        await asyncio.to_thread(self._sync.set_password, user, password, **options)
+
+    async def delete_users(self, names: Iterable[str]) -> None:
+        """Let users log in no more."""
+        await asyncio.to_thread(self._sync.delete_users, names)
 
     async def status(self) -> list[ActorStatus]:
         """The broker's processes."""

@@ -4,17 +4,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from odradek.cli import extensions, groups, topics
+from odradek.cli import acls, extensions, groups, topics, users
 from odradek.cli.consume import consume
 from odradek.cli.exits import reports
 from odradek.cli.options import example
 from odradek.cli.produce import produce
 from odradek.cli.status import status
+from odradek.security import FILE_VARIABLE
 
 _EPILOG = example(
     "odradek supervisor --data ./odradek-data",
@@ -57,6 +60,8 @@ def build_app() -> typer.Typer:
         ),
     )(reports(consume))
     app.add_typer(groups.build(), name="group")
+    app.add_typer(acls.build(), name="acl")
+    app.add_typer(users.build(), name="users")
     for name, sentence in extensions.extension_sentences().items():
         app.command(name, help=sentence)(_never_run)
     return app
@@ -75,10 +80,27 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _use_keys(keys: Path | None) -> None:
+    if keys is not None:
+        # Where every client of this command, in whichever process, looks for them.
+        os.environ[FILE_VARIABLE] = str(keys)
+
+
 def _options(
     version: Annotated[
         bool,
         typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
     ] = False,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            "--keys",
+            metavar="FILE",
+            envvar="ODRADEK_CURVE_FILE",
+            help="Keys for a broker that demands some, made by `odradek keys client`.",
+            is_eager=True,
+            callback=_use_keys,
+        ),
+    ] = None,
 ) -> None:
     """Options of the command itself; each acts in its callback."""

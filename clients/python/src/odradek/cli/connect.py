@@ -35,6 +35,8 @@ def connect(bootstrap: str) -> Iterator[Admin]:
     try:
         with Admin(endpoints, timeout_ms=ANSWER_TIMEOUT_S * 1000) as admin:
             admin.ping()
+    except InvalidConfig as error:
+        raise BadInput(error.message) from error
     except (RequestTimedOut, NetworkException) as error:
         raise NoBroker(
             f"{','.join(endpoints)} takes connections but does not answer as a broker does: "

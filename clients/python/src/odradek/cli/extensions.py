@@ -15,8 +15,10 @@ ENTRY_POINT_GROUP = "odradek.commands"
 BROKER_DISTRIBUTION = "odradek-broker"
 BROKER_COMMANDS = {
     "supervisor": "Start a broker: the supervisor and all its actors.",
+    "keys": "Make keys, and say which clients a broker lets in and what for.",
     "log": "Look inside log files: dump, stat, verify and repair.",
     "demo": "Send the flights of 2013 through a broker and check every one.",
+    "loadtest": "Put load on a broker from many processes; throughput, latency, CPU.",
 }
 """What `odradek-broker` adds; named here so that the command can say how to get them."""
 

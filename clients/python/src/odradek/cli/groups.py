@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from odradek.admin import Admin
 
 MEMBER_ID_CHARACTERS_SHOWN = 12
+CLASSIC = "classic"
+"""The type of groups whose members use the older protocol of Kafka's clients."""
 
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="The group's name.")]
 
@@ -212,15 +214,15 @@ def _print_description(described: GroupDescribeReply) -> None:
             ("Group", str(described.group)),
             ("State", str(described.state)),
             ("Type", str(described.type)),
-            ("Epoch", str(described.epoch)),
-            ("Assignor", str(described.assignor)),
+            ("Generation" if described.type == CLASSIC else "Epoch", str(described.epoch)),
+            ("Assignor", str(described.assignor or "-")),
             ("Members", str(len(members))),
             ("Lag", str(sum(lags)) if lags else "-"),
         ]
     )
     if members:
         sys.stdout.write("\n")
-        titles = ("Member", "Client", "State", "Subscribed to", "Partitions")
+        titles = ("Member", "Client", "Host", "State", "Subscribed to", "Partitions")
         print_table([Column(title) for title in titles], [_member_row(member) for member in members])
     if offsets:
         sys.stdout.write("\n")
@@ -250,7 +252,8 @@ def _member_row(member: GroupMember) -> list[str]:
     )
     pattern = [f"/{member.topic_pattern}/"] if member.topic_pattern else []
     subscribed = ", ".join([*member.topics, *pattern])
-    return [_short(member.member_id), member.client_id or "-", member.state, subscribed or "-", held or "-"]
+    client, host = member.client_id or "-", member.host or "-"
+    return [_short(member.member_id), client, host, member.state, subscribed or "-", held or "-"]
 
 
 def _offset_row(offset: GroupOffset, clients: dict[str, str | None], now_ms: int) -> list[str]:

@@ -18,6 +18,8 @@ COLUMNS = (
     Column("PSS", "right"),
     Column("CPU", "right"),
 )
+REASON = Column("Reason")
+"""Only where something does not serve, or the disk is full."""
 
 
 def status(bootstrap: Bootstrap = BOOTSTRAP_DEFAULT, as_json: AsJson = False) -> None:
@@ -27,7 +29,12 @@ def status(bootstrap: Bootstrap = BOOTSTRAP_DEFAULT, as_json: AsJson = False) ->
     if as_json:
         print_json(actors)
         return
-    print_table(COLUMNS, [_row(actor) for actor in in_tree_order(actors)])
+    ordered = in_tree_order(actors)
+    if any(actor.reason for actor in ordered):
+        rows = [[*_row(actor), actor.reason or ""] for actor in ordered]
+        print_table((*COLUMNS, REASON), rows)
+        return
+    print_table(COLUMNS, [_row(actor) for actor in ordered])
 
 
 def in_tree_order(actors: Sequence[ActorStatus]) -> list[ActorStatus]:

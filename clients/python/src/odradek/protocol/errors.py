@@ -17,14 +17,20 @@ __all__ = [
     "CoordinatorNotAvailable",
     "CorruptMessage",
     "FencedMemberEpoch",
+    "GroupAuthorizationFailed",
     "GroupIdNotFound",
     "GroupMaxSizeReached",
+    "GroupSubscribedToTopic",
+    "IllegalSaslState",
     "InvalidConfig",
     "InvalidGroupId",
     "InvalidPartitions",
     "InvalidProducerEpoch",
     "InvalidRecord",
+    "InvalidReplicaAssignment",
+    "InvalidReplicationFactor",
     "InvalidRequest",
+    "InvalidSessionTimeout",
     "InvalidTopic",
     "KafkaStorageError",
     "LeaderNotAvailable",
@@ -38,16 +44,24 @@ __all__ = [
     "OutOfOrderSequenceNumber",
     "PolicyViolation",
     "RequestTimedOut",
+    "ResourceNotFound",
+    "SaslAuthenticationFailed",
+    "SecurityDisabled",
     "StaleMemberEpoch",
     "ThrottlingQuotaExceeded",
     "TopicAlreadyExists",
+    "TopicAuthorizationFailed",
+    "TransactionalIdAuthorizationFailed",
+    "UnacceptableCredential",
     "UnknownMemberId",
     "UnknownProducerId",
     "UnknownServerError",
+    "UnknownTopicId",
     "UnknownTopicOrPartition",
     "UnreleasedInstanceId",
     "UnsupportedAssignor",
     "UnsupportedCompressionType",
+    "UnsupportedSaslMechanism",
     "UnsupportedVersion",
     "WireError",
     "error_from_wire",
@@ -209,6 +223,13 @@ class UnknownMemberId(OdradekError):
     name = "UNKNOWN_MEMBER_ID"
 
 
+class InvalidSessionTimeout(OdradekError):
+    """The session time-out is shorter or longer than the coordinator allows."""
+
+    code = 26
+    name = "INVALID_SESSION_TIMEOUT"
+
+
 class RebalanceInProgress(OdradekError):
     """The group is rebalancing; join it again."""
 
@@ -216,11 +237,39 @@ class RebalanceInProgress(OdradekError):
     name = "REBALANCE_IN_PROGRESS"
 
 
+class TopicAuthorizationFailed(OdradekError):
+    """This client may not do that to this topic."""
+
+    code = 29
+    name = "TOPIC_AUTHORIZATION_FAILED"
+
+
+class GroupAuthorizationFailed(OdradekError):
+    """This client may not do that to this group."""
+
+    code = 30
+    name = "GROUP_AUTHORIZATION_FAILED"
+
+
 class ClusterAuthorizationFailed(OdradekError):
     """This client may not do that."""
 
     code = 31
     name = "CLUSTER_AUTHORIZATION_FAILED"
+
+
+class UnsupportedSaslMechanism(OdradekError):
+    """The broker does not take this SASL mechanism."""
+
+    code = 33
+    name = "UNSUPPORTED_SASL_MECHANISM"
+
+
+class IllegalSaslState(OdradekError):
+    """The request does not fit the state of the authentication."""
+
+    code = 34
+    name = "ILLEGAL_SASL_STATE"
 
 
 class UnsupportedVersion(OdradekError):
@@ -242,6 +291,20 @@ class InvalidPartitions(OdradekError):
 
     code = 37
     name = "INVALID_PARTITIONS"
+
+
+class InvalidReplicationFactor(OdradekError):
+    """The number of replicas is not allowed: every partition has one."""
+
+    code = 38
+    name = "INVALID_REPLICATION_FACTOR"
+
+
+class InvalidReplicaAssignment(OdradekError):
+    """The replicas of partitions cannot be placed as the request says."""
+
+    code = 39
+    name = "INVALID_REPLICA_ASSIGNMENT"
 
 
 class InvalidConfig(OdradekError):
@@ -279,12 +342,33 @@ class InvalidProducerEpoch(OdradekError):
     name = "INVALID_PRODUCER_EPOCH"
 
 
+class TransactionalIdAuthorizationFailed(OdradekError):
+    """This client may not do that with this transactional id."""
+
+    code = 53
+    name = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
+
+
+class SecurityDisabled(OdradekError):
+    """The broker does not enforce access rules."""
+
+    code = 54
+    name = "SECURITY_DISABLED"
+
+
 class KafkaStorageError(OdradekError):
     """The disk failed under this partition."""
 
     code = 56
     name = "KAFKA_STORAGE_ERROR"
     retriable = True
+
+
+class SaslAuthenticationFailed(OdradekError):
+    """The user, the password or the key is not taken."""
+
+    code = 58
+    name = "SASL_AUTHENTICATION_FAILED"
 
 
 class UnknownProducerId(OdradekError):
@@ -336,6 +420,13 @@ class FencedInstanceId(OdradekError):
     name = "FENCED_INSTANCE_ID"
 
 
+class GroupSubscribedToTopic(OdradekError):
+    """Members of the group still read this topic."""
+
+    code = 86
+    name = "GROUP_SUBSCRIBED_TO_TOPIC"
+
+
 class InvalidRecord(OdradekError):
     """A record breaks a rule of its topic."""
 
@@ -348,6 +439,28 @@ class ThrottlingQuotaExceeded(OdradekError):
 
     code = 89
     name = "THROTTLING_QUOTA_EXCEEDED"
+    retriable = True
+
+
+class ResourceNotFound(OdradekError):
+    """There is nothing of this name."""
+
+    code = 91
+    name = "RESOURCE_NOT_FOUND"
+
+
+class UnacceptableCredential(OdradekError):
+    """The credentials of a user are not as they must be."""
+
+    code = 93
+    name = "UNACCEPTABLE_CREDENTIAL"
+
+
+class UnknownTopicId(OdradekError):
+    """There is no topic with this id here."""
+
+    code = 100
+    name = "UNKNOWN_TOPIC_ID"
     retriable = True
 
 

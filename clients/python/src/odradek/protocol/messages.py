@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from odradek.protocol.access import Acl, AclFilter, ScramCredential, ScramMechanism
 from odradek.protocol.errors import OdradekError, WireError
 
 PROTOCOL_VERSION = 1
@@ -356,6 +357,9 @@ class GroupHeartbeat(Request, tag="group_heartbeat"):
     owned: Annotated[
         list[TopicPartitions] | None, Meta(description="What the member holds; null: unchanged.")
     ] = None
+    client_host: Annotated[
+        str | None, Meta(description="The router's word to the coordinator; a client's own does not count.")
+    ] = None
 
 
 class GroupHeartbeatReply(Reply, kw_only=True):
@@ -421,8 +425,13 @@ class GroupList(Request, tag="group_list"):
 class GroupListing(msgspec.Struct, kw_only=True):
     group: str
     state: str
-    type: str = "consumer"
+    type: Annotated[
+        str, Meta(description='"consumer", or "classic": its members use the older protocol of Kafka\'s clients.')
+    ] = "consumer"
     members: int = 0
+    protocol_type: Annotated[
+        str | None, Meta(description='What its members do: "consumer", "connect", ...; null where none says.')
+    ] = None
 
 
 class GroupListReply(Reply, kw_only=True):
@@ -441,6 +450,7 @@ class GroupMember(msgspec.Struct, kw_only=True):
     state: str
     client_id: str | None = None
     instance_id: str | None = None
+    host: Annotated[str | None, Meta(description="The client's address, where the broker knows it.")] = None
     topics: list[str] = []
     topic_pattern: Annotated[str | None, Meta(description="null: it subscribes to none.")] = None
     assignment: list[TopicPartitions] = []
@@ -477,6 +487,101 @@ class GroupDeleteReply(Reply, kw_only=True):
     """The group is gone."""
 
 
+# -- access rules and users --------------------------------------------------------------------------
+
+
+class DescribeAcls(Request, tag="describe_acls"):
+    """The access rules that a filter means."""
+
+    filter: Annotated[AclFilter | None, Meta(description="null: every rule.")] = None
+
+
+class DescribeAclsReply(Reply, kw_only=True):
+    acls: Annotated[list[Acl] | UnsetType, Meta(description="The rules.")] = UNSET
+    enforced: Annotated[bool | UnsetType, Meta(description="Whether the broker asks them.")] = UNSET
+
+
+class CreateAcls(Request, tag="create_acls"):
+    """Add access rules; one that is there already stays. Durable before the reply."""
+
+    acls: Annotated[list[Acl], Meta(min_length=1, max_length=1000, description="The new rules.")]
+
+
+class CreatedAcl(msgspec.Struct, kw_only=True):
+    error: WireError | None = None
+
+
+class CreateAclsReply(Reply, kw_only=True):
+    results: Annotated[list[CreatedAcl] | UnsetType, Meta(description="In the order of the request.")] = UNSET
+    enforced: Annotated[bool | UnsetType, Meta(description="Whether the broker asks the rules.")] = UNSET
+
+
+class DeleteAcls(Request, tag="delete_acls"):
+    """Remove the access rules that filters mean. Durable before the reply."""
+
+    filters: Annotated[list[AclFilter], Meta(min_length=1, max_length=1000, description="Which rules go.")]
+
+
+class DeletedAcls(msgspec.Struct, kw_only=True):
+    acls: Annotated[list[Acl], Meta(description="What is gone.")] = []
+    error: WireError | None = None
+
+
+class DeleteAclsReply(Reply, kw_only=True):
+    results: Annotated[list[DeletedAcls] | UnsetType, Meta(description="In the order of the request.")] = (
+        UNSET
+    )
+
+
+class DescribeUsers(Request, tag="describe_users"):
+    """The users that may log in over SASL."""
+
+    names: Annotated[list[str] | None, Meta(description="Names, or null for every user.")] = None
+
+
+class UserMechanism(msgspec.Struct, kw_only=True):
+    mechanism: Annotated[ScramMechanism, Meta(description="How the user may prove who it is.")]
+    iterations: Annotated[int, Meta(description="Hashes a log-in costs.")]
+
+
+class UserDescription(msgspec.Struct, kw_only=True):
+    name: str
+    mechanisms: Annotated[list[UserMechanism], Meta(description="One for each credential.")] = []
+    error: WireError | None = None
+
+
+class DescribeUsersReply(Reply, kw_only=True):
+    users: Annotated[list[UserDescription] | UnsetType, Meta(description="One for each user.")] = UNSET
+
+
+class UserCredential(msgspec.Struct, kw_only=True):
+    name: str
+    credential: Annotated[ScramCredential, Meta(description="Made by the client: no password travels.")]
+
+
+class UserRemoval(msgspec.Struct, kw_only=True):
+    name: str
+    mechanism: Annotated[
+        ScramMechanism | None, Meta(description="Only this credential; null for the whole user.")
+    ] = None
+
+
+class AlterUsers(Request, tag="alter_users"):
+    """Add, replace and remove credentials of users; what fails for a user changes nothing of it."""
+
+    removals: Annotated[list[UserRemoval], Meta(max_length=1000, description="What goes, first.")] = []
+    credentials: Annotated[list[UserCredential], Meta(max_length=1000, description="What comes, then.")] = []
+
+
+class AlteredUser(msgspec.Struct, kw_only=True):
+    name: str
+    error: WireError | None = None
+
+
+class AlterUsersReply(Reply, kw_only=True):
+    users: Annotated[list[AlteredUser] | UnsetType, Meta(description="One for each user named.")] = UNSET
+
+
 # -- the broker itself -----------------------------------------------------------------------------
 
 
@@ -493,6 +598,10 @@ class ActorStatus(msgspec.Struct, kw_only=True):
     uptime_s: float
     pss_bytes: int | None
     cpu_percent: float | None
+    reason: Annotated[
+        str | None,
+        Meta(description="Why it does not serve, or, of the supervisor, what is wrong with the disk."),
+    ] = None
 
 
 class StatusReply(Reply, kw_only=True):
@@ -519,6 +628,11 @@ REPLY_OF: dict[type[Request], type[Reply]] = {
     GroupList: GroupListReply,
     GroupDescribe: GroupDescribeReply,
     GroupDelete: GroupDeleteReply,
+    DescribeAcls: DescribeAclsReply,
+    CreateAcls: CreateAclsReply,
+    DeleteAcls: DeleteAclsReply,
+    DescribeUsers: DescribeUsersReply,
+    AlterUsers: AlterUsersReply,
     Status: StatusReply,
 }
 """Which reply answers which request; its keys are the whole public protocol."""
