@@ -5,8 +5,13 @@
 #   make lint      only the checks: ruff, mypy, import rules, generated pages
 #   make format    let ruff write the format that `make lint` wants
 #   make bench     compare with the bare machine; numbers go to bench/results/
+#   make bench-kafka     confluent-kafka through the gateway, beside what it can do by itself
 #   make bench-compare   what moved beyond noise since the baseline
 #   make bench-peers     the same load on Kafka, Redis and NATS (see docs/benchmarks.md)
+#   make torture   a real broker under load, killed and stopped; then the verdict (TORTURE_ARGS)
+#   make soak      the same for an hour with retention on; memory and disk must stay flat (SOAK_SECONDS)
+#   make fuzz      bytes for everything that reads what it did not write (FUZZ_SECONDS)
+#   make mutants   each protection switched off in turn: its test must fail
 #   make docs      write the generated pages again
 #   make wheels    both distributions into dist/
 #   make clean     remove what these commands made (not ./odradek-data)
@@ -22,10 +27,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
+TORTURE_ARGS ?=
+SOAK_SECONDS ?= 3600
+FUZZ_SECONDS ?= 130
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-compare bench-peers docs wheels clean
+.PHONY: help setup demo test lint format bench bench-kafka bench-compare bench-peers torture soak fuzz mutants docs wheels clean
 .DELETE_ON_ERROR:
 
 help:
@@ -60,12 +68,28 @@ format: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
+bench-kafka: $(STAMP)
+	@$(BIN)/python -m bench kafka $(BENCH_ARGS)
+
 bench-compare: $(STAMP)
 	@$(BIN)/python -m bench.compare $(BENCH_ARGS)
 
 bench-peers: $(STAMP)
 	@$(PIP) install --editable '.[peers]'
 	@$(BIN)/python -m bench.peers $(BENCH_ARGS)
+
+torture: $(STAMP)
+	@$(BIN)/python -m tests.torture $(TORTURE_ARGS)
+
+soak: $(STAMP)
+	@$(BIN)/python -m tests.torture --soak --seconds $(SOAK_SECONDS) $(TORTURE_ARGS)
+
+fuzz: $(STAMP)
+	@$(PIP) install --editable '.[fuzz]' || echo "no atheris for this Python: random bytes instead"
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+mutants: $(STAMP)
+	@$(BIN)/python -m tests.mutants
 
 docs: $(STAMP)
 	@$(BIN)/python tools/generate_docs.py

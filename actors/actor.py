@@ -53,10 +53,11 @@ class KafkaPeer:
     listener: str
     principal: str = ANONYMOUS
     """As the client's certificate proved it."""
+    reached: str = ""
+    """The address of ours that the client connected to."""
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaEnvelope:
+class KafkaEnvelope(NamedTuple):
     """A request of Kafka's protocol. ``request`` is kio's object of that version.
 
     It is None for an ApiVersions of a version that nobody here knows: that alone is answered all the same.

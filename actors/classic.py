@@ -30,14 +30,9 @@ from actors.classic_members import (
     image_of,
 )
 from actors.classic_states import CLASSIC_TRANSITIONS, ClassicState, ClassicStep
+from actors.consumer_protocol import reads_the_same
 from actors.membership import MEMBERS_PER_GROUP_MAX
-from actors.messages import (
-    ClassicJoin,
-    ClassicJoined,
-    ClassicLeaver,
-    ClassicMemberRequest,
-    ClassicSync,
-)
+from actors.messages import ClassicJoin, ClassicJoined, ClassicLeaver, ClassicMemberRequest, ClassicSync
 from actors.transitions import look_up
 from odradek.protocol.errors import (
     FencedInstanceId,
@@ -144,19 +139,25 @@ class ClassicGroup:
     def _replace(
         self, twin: ClassicMember, to: Token, request: ClassicJoin, new_id: str, now_s: float
     ) -> list[Answer]:
-        """A static member is back under another id. Where it says the same, nobody else notices."""
-        unchanged = twin.image.protocols == tuple(request.protocols)
+        """A static member is back under another id. Where it wants the same, nobody else notices."""
         self._roster.take(twin.id)
         member = self._roster.put(ClassicMember(new_id, image_of(request, twin.image), now_s))
         if self.leader == twin.id:
             self.leader = new_id
         fenced = FencedInstanceId(f"instance {request.instance_id!r} is member {new_id} now")
         answers = [Answer(token, fenced) for token in (twin.join, twin.sync) if token is not None]
-        if self.state is ClassicState.STABLE and unchanged:
+        if self.state is ClassicState.STABLE and self._wants_the_same(twin.image, member.image):
             self.changes += 1
             member.touch(now_s)
             return [*answers, Answer(to, self._joined(member))]
         return [*answers, *self._park_join(member, to, now_s)]
+
+    def _wants_the_same(self, before: MemberImage, after: MemberImage) -> bool:
+        """Whether the group's assignment still fits a static member that is back."""
+        protocol = self.protocol or ""
+        if self._chosen_protocol() != protocol or self.protocol_type is None:
+            return False
+        return reads_the_same(self.protocol_type, before.metadata(protocol), after.metadata(protocol))
 
     def _park_join(self, member: ClassicMember, to: Token, now_s: float) -> list[Answer]:
         answers = []

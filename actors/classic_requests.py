@@ -19,7 +19,7 @@ from actors.classic import ClassicGroup
 from actors.classic_keeping import entries_to_keep, revive
 from actors.classic_members import REBALANCE_TIMEOUT_MS_MAX, Answer, Joined, Synced, Token
 from actors.deadlines import Deadlines
-from actors.effects import Effect, Log, Sender
+from actors.effects import Effect, Log, Reply, Sender
 from actors.groups import Group
 from actors.journal import Journal
 from actors.ledger import GroupHead
@@ -40,6 +40,7 @@ from actors.state import GROUPS_MAX, CoordinatorState
 from odradek.protocol.errors import (
     CoordinatorNotAvailable,
     GroupIdNotFound,
+    GroupMaxSizeReached,
     InconsistentGroupProtocol,
     InvalidRequest,
     InvalidSessionTimeout,
@@ -60,6 +61,8 @@ METADATA_BYTES_MAX = 128 << 10
 """What one member may tell its leader."""
 ASSIGNMENT_BYTES_MAX = 384 << 10
 """What a leader may tell one member. With the above, a member fits into an entry of the journal."""
+GROUP_BYTES_MAX = 32 << 20
+"""Both, of all members of one group: what its leader learns must fit into a frame."""
 CLASSIC_BYTES_MAX = 256 << 20
 """Both, of all members of all groups together."""
 PROTOCOLS_PER_MEMBER_MAX = 50
@@ -155,7 +158,9 @@ class ClassicRequests:
             due = self._decide(token, request, now)
         except OdradekError as error:
             due = [(token, failure(error))]
-        return [*effects, *self._finish(request.group, due, now)]
+        # These only move deadlines further away, and with a thousand members they are many.
+        is_quiet = isinstance(request, ClassicHeartbeat) or (isinstance(request, ClassicSync) and not due)
+        return [*effects, *self._finish(request.group, due, now, is_quiet=is_quiet)]
 
     def _decide(self, token: Token, request: Request, now: Moment) -> _Due:
         match request:
@@ -196,18 +201,23 @@ class ClassicRequests:
     def _join(self, token: Token, request: ClassicJoin, now: Moment) -> _Due:
         check_group_name(request.group)
         size_bytes = check_join(request, self._options.session_timeout_ms_min)
-        self._check_room(size_bytes)
         group = self._found_or_new(request.group, now)
+        self._check_room(group, size_bytes)
         called = request.instance_id or request.client_id or "member"
         new_id = f"{called[:ID_PREFIX_CHARACTERS_MAX]}-{self._options.new_id()}"
         return _replies(group, group.join(token, request, new_id, now.monotonic_s))
 
     def _sync(self, token: Token, request: ClassicSync, now: Moment) -> _Due:
         group = self._found(request.group)
-        self._check_room(check_assignments(request))
+        self._check_room(group, check_assignments(request))
         return _replies(group, group.sync(token, request, now.monotonic_s))
 
-    def _check_room(self, size_bytes: int) -> None:
+    def _check_room(self, group: ClassicGroup, size_bytes: int) -> None:
+        if group.size_bytes + size_bytes > GROUP_BYTES_MAX:
+            raise GroupMaxSizeReached(
+                f"the members of group {group.name!r} hold {group.size_bytes} of {GROUP_BYTES_MAX} bytes "
+                "already"
+            )
         if self._size_bytes + size_bytes > CLASSIC_BYTES_MAX:
             raise PolicyViolation(
                 f"the members of all classic groups hold {self._size_bytes} of {CLASSIC_BYTES_MAX} bytes "
@@ -231,7 +241,7 @@ class ClassicRequests:
 
     # -- what is kept, and what is answered ----------------------------------------------------------
 
-    def _finish(self, name: str, due: _Due, now: Moment) -> list[Effect]:
+    def _finish(self, name: str, due: _Due, now: Moment, *, is_quiet: bool = False) -> list[Effect]:
         """Stage what changed; the replies leave when that is durable."""
         mark = self._journal.mark()
         try:
@@ -239,6 +249,9 @@ class ClassicRequests:
         except OdradekError as error:
             self._journal.rollback(mark)
             due = [(token, failure(error)) for token, _ in due]
+        live = self._live.get(name)
+        if live is not None and not is_quiet:
+            self._deadlines.want(name, live.group.deadline())
         return [*self._answer(due), *self._resume(name, now)]
 
     def _keep(self, name: str, now: Moment) -> None:
@@ -254,7 +267,6 @@ class ClassicRequests:
             live.head, live.changes = self._state.groups[name].head, group.changes
         if group.is_deserted:
             del self._live[name]
-        self._deadlines.want(name, group.deadline())
 
     def _answer(self, due: _Due) -> list[Effect]:
         effects: list[Effect] = []
@@ -273,11 +285,18 @@ class ClassicRequests:
             lost = CoordinatorNotAvailable(f"what group {name!r} agreed on was not kept; join it again")
             effects = self._answer([(token, failure(lost)) for token in live.group.waiting()])
         if name not in self._live and kept is not None and kept.classic_members:
-            self._found_or_new(name, now)
+            group = self._found_or_new(name, now)
             self._keep(name, now)
+            self._deadlines.want(name, group.deadline())
         return effects
 
     # -- time ----------------------------------------------------------------------------------------
+
+    def stop(self) -> list[Effect]:
+        """The last call: who waits for others is told to find the coordinator again."""
+        stopping = CoordinatorNotAvailable("the coordinator is stopping; try again")
+        waiting, self._waiting = self._waiting, {}
+        return [Reply(sender, failure(stopping)) for sender in waiting.values()]
 
     def start(self, now: Moment) -> None:
         """After a start every member that was kept has a whole session."""

@@ -27,6 +27,7 @@ from odradek.protocol.errors import (
     OdradekError,
     StaleMemberEpoch,
     UnknownMemberId,
+    UnknownTopicOrPartition,
 )
 from odradek.protocol.messages import (
     CommitOffset,
@@ -85,20 +86,21 @@ class OffsetRequests:
     def _commit_all(
         self, group: Group, request: OffsetCommit, topics: Topics, kind: GroupType, now: Moment
     ) -> Reply:
-        if group.name not in self._state.groups:
+        mark, is_new = self._journal.mark(), group.name not in self._state.groups
+        if is_new:
             head = msgspec.structs.replace(NEW_HEAD, empty_since_ms=now.wall_ms, type=kind)
             self._journal.stage([Entry(GroupKey(group.name), head)])
-        return OffsetCommitReply(
-            offsets=[
-                self._commit_one(group, request, asked, topics, now.wall_ms) for asked in request.offsets
-            ]
-        )
+        results = [self._commit_one(group, request, asked, topics, now.wall_ms) for asked in request.offsets]
+        if is_new and all(result.error is not None for result in results):
+            self._journal.rollback(mark)  # nothing makes it a group
+        return OffsetCommitReply(offsets=results)
 
     def _commit_one(
         self, group: Group, request: OffsetCommit, asked: CommitOffset, topics: Topics, wall_ms: int
     ) -> CommittedOffsetResult:
         try:
             _check_owner(group, request.member_id, asked)
+            _check_topic(group, topics, asked)
             self._journal.stage([commit(self._state.offsets, topics, group.name, asked, wall_ms)])
         except OdradekError as error:
             return CommittedOffsetResult(topic=asked.topic, partition=asked.partition, error=error.wire())
@@ -163,6 +165,16 @@ def _check_committer(group: Group, request: OffsetCommit) -> None:
         raise StaleMemberEpoch(
             f"member {request.member_id} has epoch {epoch}, the commit says {request.member_epoch}; "
             "heartbeat, then commit what is still held"
+        )
+
+
+def _check_topic(group: Group, topics: Topics, asked: CommitOffset) -> None:
+    """A member's position in a topic that is gone means nothing in the one of the same name."""
+    topic, known_id = topics.get(asked.topic), group.head.topic_ids.get(asked.topic)
+    if group.members and topic is not None and known_id not in (None, topic.topic_id):
+        raise UnknownTopicOrPartition(
+            f"topic {asked.topic!r} was deleted and made again since this member was given its partitions; "
+            "let go of them and begin anew with what the next heartbeats assign"
         )
 
 

@@ -68,6 +68,16 @@ def subscribed_topics(metadata: bytes) -> tuple[str, ...]:
         return ()
 
 
+def reads_the_same(protocol_type: str, before: bytes, after: bytes) -> bool:
+    """Whether two subscriptions of one member want the same; of other types than consumers that is not known.
+
+    The bytes need not be equal: what the member held when it joined may stand in them too.
+    """
+    if before == after or protocol_type != PROTOCOL_TYPE:
+        return True
+    return subscribed_topics(before) == subscribed_topics(after)
+
+
 def assigned_partitions(assignment: bytes) -> PartitionSet:
     """The partitions that the leader gave a member."""
     reader = _Reader(assignment)

@@ -28,7 +28,15 @@ from actors.groups import Group
 from actors.journal import CoordinatorLog, Journal
 from actors.ledger import Entry, GroupKey, GroupType, OffsetKey
 from actors.members import EPOCH_JOIN, EPOCH_LEAVE, EPOCH_PAUSE, MemberState
-from actors.membership import admit, check_text, leave, leave_for_a_while, reconcile, refresh
+from actors.membership import (
+    admit,
+    check_text,
+    holds_what_is_gone,
+    leave,
+    leave_for_a_while,
+    reconcile,
+    refresh,
+)
 from actors.messages import ClassicCommit, ClassicDescribe, OffsetDelete, Routes
 from actors.sessions import LATENESS_MAX_S, MemberName, Session, Sessions
 from actors.state import CoordinatorState
@@ -166,7 +174,7 @@ class CoordinatorActor:
 
     def stop(self, now: Moment) -> Sequence[Effect]:
         """Everything accepted is durable and answered; what comes after gets no answer."""
-        return self._journal.stop(now)
+        return [*self._classic.stop(), *self._journal.stop(now)]
 
     def _answer(self, envelope: Envelope, now: Moment) -> Sequence[Effect]:
         request = envelope.request
@@ -226,11 +234,17 @@ class CoordinatorActor:
         for name, session in self._sessions.due(now.monotonic_s):
             group = self._state.groups.get(name.group)
             if group is not None and name.member_id in group.members:
-                effects.append(self._expel(group, name, session, now))
+                if self._is_late(group, name, session, now):
+                    effects.append(self._expel(group, name, session, now))
             elif self._journal.is_idle:
                 # Only then: an expulsion that is not durable yet may still be undone.
                 self._sessions.forget(name)
         return effects
+
+    def _is_late(self, group: Group, name: MemberName, session: Session, now: Moment) -> bool:
+        """A static member that left while it had to let go has let go; only its session counts."""
+        revokes = group.members[name.member_id].standing.state is MemberState.UNREVOKED
+        return revokes or session.expires_s <= now.monotonic_s
 
     def _expel(self, group: Group, name: MemberName, session: Session, now: Moment) -> Effect:
         """A member's time is up. Should the write fail, the member is there again and named again."""
@@ -310,6 +324,8 @@ class CoordinatorActor:
         held = NO_PARTITIONS if rejoined else owned
         step = reconcile(group, member_id, held, rejoined=rejoined)
         self._stage(group, step)
+        if step and holds_what_is_gone(group):
+            self._give_new_target(group)
         session = self._sessions.touch(MemberName(group.name, member_id), self._session_end_s(now), held)
         self._time_revocation(group, member_id, bool(step), now)
         return self._heartbeat_reply(group, member_id, request, session)

@@ -52,8 +52,7 @@ class Reply:
     payload: Sequence[Buffer] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaReply:
+class KafkaReply(NamedTuple):
     """Answer a Kafka request, in the order of its connection. Without a body nothing is sent for it.
 
     ``body`` is a tree of plain values by kio's field names; the codec writes what ``version`` knows of it.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from traceback import format_exception
+from typing import NamedTuple
 
 from actors.acls import AclTable
 from actors.actor import Answer, Envelope, KafkaClosed, KafkaEnvelope, Lost, Message, Moment, Undeliverable
@@ -35,10 +37,11 @@ REQUESTS_PENDING_MAX = 100_000
 SASL_AUTHENTICATE = 36
 BEFORE_LOG_IN = frozenset({17, 18, SASL_AUTHENTICATE})
 """SaslHandshake, ApiVersions, SaslAuthenticate: what a client may ask before it has said who it is."""
+_NO_OUTCOME = Outcome()
 _WRITES = (Produce, OffsetCommit, DeleteRecords, GroupDelete)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Conversation:
     """One Kafka request under way: its handler, and what the handler waits for."""
 
@@ -47,25 +50,25 @@ class Conversation:
     steps: Steps
     outcomes: list[Outcome] = field(default_factory=list)
     missing: int = 0
+    is_over: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """The waiter of one ask."""
 
     gateway: GatewayActor
     conversation: Conversation
-    index: int
+    number: int
 
     def answered(self, answer: Answer) -> Sequence[Effect]:
         """The other actor replied."""
         error = answer.reply.error
         outcome = Outcome(answer.reply, answer.payload, None if error is None else error_from_wire(error))
-        return self.gateway.ended(self.conversation, self.index, outcome)
+        return self.gateway.ended(self.conversation, self.number, outcome)
 
     def failed(self, error: OdradekError) -> Sequence[Effect]:
         """No reply will come."""
-        return self.gateway.ended(self.conversation, self.index, Outcome(error=error))
+        return self.gateway.ended(self.conversation, self.number, Outcome(error=error))
 
 
 class GatewayActor:
@@ -83,8 +86,7 @@ class GatewayActor:
             options.sasl_mechanisms, None, options.new_nonce, decoy_secret_of(options.new_nonce())
         )
         self._connections: dict[bytes, Connection] = {}
-        self._conversations: dict[bytes, set[Sender]] = {}
-        self._running: dict[Sender, Conversation] = {}
+        self._conversations: dict[bytes, set[Conversation]] = {}
         self._watches = Watches(self._forward, self._wake)
         self._now = Moment(0.0, 0)
 
@@ -134,9 +136,8 @@ class GatewayActor:
     def stop(self, now: Moment) -> Sequence[Effect]:
         """Nothing is kept here; clients see their connections end and go on elsewhere."""
         self._pending.clear()
-        for conversation in self._running.values():
-            conversation.steps.close()
-        self._running.clear()
+        for identity in list(self._conversations):
+            self._forget(identity)
         return ()
 
     # -- conversations ---------------------------------------------------------------------------------
@@ -162,14 +163,18 @@ class GatewayActor:
             return [KafkaReply(envelope.sender, envelope.api_key, envelope.version, None, closes=True)]
         steps = self._handlers[envelope.api_key](envelope.request, context)
         conversation = Conversation(envelope.sender, context, steps)
-        self._running[envelope.sender] = conversation
-        self._conversations.setdefault(identity, set()).add(envelope.sender)
+        under_way = self._conversations.get(identity)
+        if under_way is None:
+            under_way = self._conversations[identity] = set()
+        under_way.add(conversation)
         return self._advance(conversation, None)
 
     def _connect(self, envelope: KafkaEnvelope) -> Connection:
         peer = envelope.peer
         must_log_in = bool(self._options.sasl_mechanisms)
-        return Connection(peer.host, peer.listener, peer.principal, authenticated=not must_log_in)
+        return Connection(
+            peer.host, peer.listener, peer.principal, authenticated=not must_log_in, reached=peer.reached
+        )
 
     def _advance(self, conversation: Conversation, outcomes: Sequence[Outcome] | None) -> list[Effect]:
         """Let the handler go on until it waits for something, or has answered."""
@@ -185,17 +190,18 @@ class GatewayActor:
                     *_noted(conversation, stopped.value),
                     self._answer(conversation, stopped.value),
                 ]
-            except OdradekError as error:
+            except Exception as error:
+                # Whatever a stranger's request brought to light: it ends one connection, and no other.
                 return [*effects, *self._fail(conversation, error)]
             if isinstance(step, Wait):
-                return [*effects, *self._watches.add(conversation.sender, step)]
+                return [*effects, *self._watches.add(conversation, step)]
             effects += self._ask(conversation, step)
             if conversation.missing:
                 return effects
             outcomes = conversation.outcomes
 
     def _ask(self, conversation: Conversation, asks: Sequence[Ask]) -> list[Effect]:
-        conversation.outcomes = [Outcome()] * len(asks)
+        conversation.outcomes = [_NO_OUTCOME] * len(asks)
         conversation.missing = 0
         effects: list[Effect] = []
         for index, ask in enumerate(asks):
@@ -220,16 +226,15 @@ class GatewayActor:
 
     def ended(self, conversation: Conversation, index: int, outcome: Outcome) -> Sequence[Effect]:
         """One ask of a conversation came to its end."""
-        if conversation.sender not in self._running:
+        if conversation.is_over:
             return ()
         conversation.outcomes[index] = outcome
         conversation.missing -= 1
         return () if conversation.missing else self._advance(conversation, conversation.outcomes)
 
-    def _wake(self, sender: Sender) -> Sequence[Effect]:
+    def _wake(self, conversation: Conversation) -> Sequence[Effect]:
         """What a conversation watched has changed, or its time is over."""
-        conversation = self._running.get(sender)
-        return self._advance(conversation, ()) if conversation is not None else ()
+        return self._advance(conversation, ()) if not conversation.is_over else ()
 
     # -- how a conversation ends -----------------------------------------------------------------------
 
@@ -240,7 +245,7 @@ class GatewayActor:
             conversation.sender, context.api_key, context.version, body, context.connection.closing
         )
 
-    def _fail(self, conversation: Conversation, error: OdradekError) -> list[Effect]:
+    def _fail(self, conversation: Conversation, error: Exception) -> list[Effect]:
         self._end(conversation)
         context = conversation.context
         fields: dict[str, object] = {
@@ -250,21 +255,22 @@ class GatewayActor:
             "client_id": context.client_id,
             "error": str(error),
         }
+        if not isinstance(error, OdradekError):
+            fields |= {"level": "error", "error": repr(error), "trace": "".join(format_exception(error))}
         refused = KafkaReply(conversation.sender, context.api_key, context.version, None, closes=True)
         return [Log("a Kafka request cannot be answered", fields), refused]
 
     def _end(self, conversation: Conversation) -> None:
-        sender = conversation.sender
-        self._running.pop(sender, None)
-        of_connection = self._conversations.get(sender.identity)
-        if of_connection is not None:
-            of_connection.discard(sender)
+        conversation.is_over = True
+        under_way = self._conversations.get(conversation.sender.identity)
+        if under_way is not None:
+            under_way.discard(conversation)
 
     def _forget(self, identity: bytes) -> None:
         self._connections.pop(identity, None)
-        for sender in self._conversations.pop(identity, ()):
-            conversation = self._running.pop(sender)
-            self._watches.remove(sender)
+        for conversation in self._conversations.pop(identity, ()):
+            conversation.is_over = True
+            self._watches.remove(conversation)
             conversation.steps.close()
 
     def _fail_lost(self, addresses: set[str]) -> list[Effect]:

@@ -87,7 +87,8 @@ class GroupHead(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a group is beside its members.
 
     ``epoch`` rises with every change that calls for a new target, ``target_epoch`` is that of the
-    target there is. ``partitions`` are the counts of the subscribed topics that the epoch knows of.
+    target there is. ``partitions`` are the counts of the subscribed topics that the epoch knows of,
+    ``topic_ids`` which topics these are, and which are gone though members held partitions of them still.
     ``empty_since_ms`` is when the last member left last, in ms since 1970; 0 where none ever did.
     Of a classic group ``epoch`` is the generation, ``target_epoch`` the last one whose members got their
     assignments, and ``assignor`` the protocol that they chose.
@@ -101,6 +102,7 @@ class GroupHead(msgspec.Struct, frozen=True, omit_defaults=True):
     type: GroupType = GroupType.CONSUMER
     protocol_type: str | None = None
     leader: str | None = None
+    topic_ids: dict[str, str] = {}
 
 
 class MemberProfile(msgspec.Struct, frozen=True, omit_defaults=True):

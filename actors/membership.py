@@ -37,7 +37,7 @@ from actors.members import (
     resume,
 )
 from actors.patterns import compile_pattern
-from actors.topics import TopicTable
+from actors.topics import Topic, TopicTable
 from odradek.protocol.errors import (
     GroupMaxSizeReached,
     InvalidRequest,
@@ -246,11 +246,14 @@ def refresh(group: Group, table: TopicTable) -> list[Entry]:
     """A new target for everybody, where members, subscriptions or topics call for one."""
     head = group.head
     subscriptions = {member_id: _subscription(group.profile(member_id), table) for member_id in group.members}
-    counts = _partition_counts(subscriptions, table)
-    if counts != head.partitions:
+    topics = _readable_topics(group, subscriptions, table)
+    counts = {name: topic.partitions for name, topic in topics.items()}
+    ids = {name: topic.topic_id for name, topic in topics.items()}
+    if counts != head.partitions or not ids.items() <= head.topic_ids.items():
         # An epoch that has no target yet may as well be the one that knows of the new counts.
         epoch = max(head.epoch, head.target_epoch + 1)
-        head = msgspec.structs.replace(head, epoch=epoch, partitions=counts)
+        old_ids = {name: head.topic_ids[name] for name in _held_topics(group) & head.topic_ids.keys()}
+        head = msgspec.structs.replace(head, epoch=epoch, partitions=counts, topic_ids=old_ids | ids)
     if head.epoch == head.target_epoch:
         return []
     assignor = _chosen_assignor(group)
@@ -270,9 +273,30 @@ def _subscription(profile: MemberProfile, table: TopicTable) -> Collection[str]:
     return table.matching(profile.topic_pattern).union(profile.topics)
 
 
-def _partition_counts(subscriptions: Mapping[str, Collection[str]], table: TopicTable) -> dict[str, int]:
+def _readable_topics(
+    group: Group, subscriptions: Mapping[str, Collection[str]], table: TopicTable
+) -> dict[str, Topic]:
+    """The subscribed topics that there are, but for those that are to be let go first.
+
+    Who holds a partition of a topic that was deleted and made again stands somewhere in the old one: it
+    would pass over the new one's first records, and commit a position of the old one.
+    """
     subscribed = set().union(*subscriptions.values())
-    return {name: table.topics[name].partitions for name in sorted(subscribed) if name in table.topics}
+    held, ids = _held_topics(group), group.head.topic_ids
+    return {
+        name: table.topics[name]
+        for name in sorted(subscribed & table.topics.keys())
+        if name not in held or ids.get(name) in (None, table.topics[name].topic_id)
+    }
+
+
+def _held_topics(group: Group) -> set[str]:
+    return {topic for topic, _ in group.owners}
+
+
+def holds_what_is_gone(group: Group) -> bool:
+    """Whether members had, when the target was made, partitions of topics that are not in it any more."""
+    return not group.head.topic_ids.keys() <= group.head.partitions.keys()
 
 
 def _chosen_assignor(group: Group) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import compaction, groups, lockstep, machine, restart, sdk, segments, tree
+from bench import compaction, groups, kafka, lockstep, machine, restart, sdk, segments, tree
 from bench.targets import Outcome, Target, table
 from bench.worker import PROJECT
 
@@ -41,9 +41,11 @@ def main() -> int:
         "restart": restart.measure,
         "groups": groups.measure,
         "segments": segments.measure,
+        "kafka": kafka.measure,
         "compaction": compaction.measure,
     }
-    by_default = [name for name in parts if name != "bare"]  # sdk measures the bare path itself
+    # sdk measures the bare path itself; the gateway has a command of its own.
+    by_default = [name for name in parts if name not in ("bare", "kafka")]
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Odradek against its parts.")
     parser.add_argument(
         "parts", nargs="*", metavar="part", help=f"of {', '.join(parts)}; all but bare by default"

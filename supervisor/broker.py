@@ -205,28 +205,33 @@ def _load_catalog(data: DataDirectory, log: EventLog) -> Catalog:
 
 
 def _check_ports(settings: Settings) -> None:
-    """Says at once that a port is taken; a router that meets it later says so too."""
-    for index in range(settings.routers if settings.port else 0):
-        port = settings.port + index
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.host, port))
-            except OSError as error:
-                raise _port_refusal(settings.host, port, error) from None
+    """Says at once that a port is taken; a process that meets it later says so too."""
+    wanted = [
+        ("--port", settings.port, settings.routers),
+        ("--kafka-port", settings.kafka_port, settings.gateways),
+    ]
+    for flag, first, count in wanted:
+        for port in range(first, first + count) if first else ():
+            family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((settings.host, port))
+                except OSError as error:
+                    raise _port_refusal(settings.host, port, flag, error) from None
 
 
-def _port_refusal(host: str, port: int, error: OSError) -> StartRefused:
+def _port_refusal(host: str, port: int, flag: str, error: OSError) -> StartRefused:
     if error.errno == errno.EADDRINUSE:
+        none_at_all = ", or --gateways 0 for no Kafka listener" if flag == "--kafka-port" else ""
         return StartRefused(
             Exit.PORT_IN_USE,
-            f"another program listens on {host} port {port}: stop it, or choose another port with --port "
-            "(0 picks a free one)",
+            f"another program listens on {host} port {port}: stop it, or choose another port with {flag} "
+            f"(0 picks a free one){none_at_all}",
         )
     if error.errno == errno.EACCES:
         return StartRefused(
-            Exit.SETTINGS, f"this user may not listen on port {port}: choose one above 1023 with --port"
+            Exit.SETTINGS, f"this user may not listen on port {port}: choose one above 1023 with {flag}"
         )
     return StartRefused(Exit.SETTINGS, f"{host} port {port} cannot be listened on: {error.strerror}")
 

@@ -39,6 +39,7 @@ class ChildSpec:
     memory_bytes_max: int = 0
     kafka_listeners: tuple[tuple[str, str], ...] = ()
     """(name, "host:port") of a gateway's listeners."""
+    advertised_host: str = ""
     sasl_mechanisms: tuple[str, ...] = ()
     """By which Kafka clients must log in."""
     tls: TlsFiles | None = None

@@ -31,6 +31,7 @@ def build_gateway(spec: ChildSpec) -> tuple[GatewayActor, KafkaServer]:
         is_access_enforced=spec.is_access_enforced,
         broker_config=spec.config,
         log_directory=spec.directory,
+        advertised_host=spec.advertised_host,
         sasl_mechanisms=spec.sasl_mechanisms,
         new_nonce=lambda: secrets.token_urlsafe(NONCE_BYTES),
     )
@@ -54,9 +55,10 @@ def _listeners(spec: ChildSpec) -> tuple[KafkaListener, ...]:
     wrap: Wrap = PlainStream
     if spec.tls is not None:
         wrap = partial(TlsStream, context=server_context(spec.tls))
-    return tuple(_listener(name, endpoint, wrap) for name, endpoint in spec.kafka_listeners)
+    must_log_in = bool(spec.sasl_mechanisms)
+    return tuple(_listener(name, endpoint, wrap, must_log_in) for name, endpoint in spec.kafka_listeners)
 
 
-def _listener(name: str, endpoint: str, wrap: Wrap) -> KafkaListener:
+def _listener(name: str, endpoint: str, wrap: Wrap, must_log_in: bool) -> KafkaListener:
     host, _, port = endpoint.rpartition(":")
-    return KafkaListener(name, host.strip("[]"), int(port), wrap)
+    return KafkaListener(name, host.strip("[]"), int(port), wrap, must_log_in)

@@ -205,6 +205,14 @@ _ALL = (
         _PORT_MAX,
     ),
     Setting(
+        "kafka_advertised_host",
+        "text",
+        "",
+        "The name or address under which Kafka clients reach this machine and which they are told; "
+        "nothing: the address that the gateway listens on.",
+        "a host name or an IP address",
+    ),
+    Setting(
         "kafka_security",
         "choice",
         "plaintext",
@@ -501,6 +509,7 @@ class Settings:
     security_curve: str
     port: int
     kafka_port: int
+    kafka_advertised_host: str
     kafka_security: str
     kafka_sasl_mechanisms: str
     kafka_tls_certificate: str

@@ -97,6 +97,7 @@ class SpecWriter:
         return replace(
             self._base(order),
             kafka_listeners=((LISTENERS[self.settings.kafka_security], endpoint),),
+            advertised_host=self.settings.kafka_advertised_host,
             sasl_mechanisms=sasl_mechanisms(self.settings),
             tls=tls_files(self.settings),
             config=kafka_broker_config(self.settings),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,13 +98,13 @@ class Guest(Protocol):
     def bind(self) -> dict[str, str]:
         """Listen; the endpoint of each listener by its name. Raises OSError."""
 
-    def receive(self, now: Moment) -> Iterator[Message]:
+    def receive(self, now: Moment) -> Sequence[Message]:
         """What has come; asked once a turn, whatever the turn was for."""
 
     def reply(self, effect: KafkaReply, now: Moment) -> None:
         """Put an answer into its place."""
 
-    def flush(self, now: Moment) -> Iterator[Message]:
+    def flush(self, now: Moment) -> Sequence[Message]:
         """Send what the turn brought; to be called at the end of each, and at ``deadline``."""
 
     def deadline(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.kafka.group_words import DENIED, ask_all, group_code
+from actors.kafka.group_words import DENIED, GROUPS_PER_REQUEST_MAX, ask_all, check_count, group_code
 from actors.kafka.handling import Ask, Context, Steps
 from actors.messages import COORDINATOR
 from actors.operations import Operation, ResourceType
@@ -13,6 +13,7 @@ from odradek.protocol.messages import GroupDelete
 
 def handle(request: Any, context: Context) -> Steps:
     """An error code for each group."""
+    check_count("groups", len(request.groups_names), GROUPS_PER_REQUEST_MAX)
     names = list(dict.fromkeys(request.groups_names))
     allowed = context.allowed(Operation.DELETE, ResourceType.GROUP, names)
     asked = [name for name in names if name in allowed]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.kafka.group_words import DENIED, ask_all, group_code
+from actors.kafka.group_words import DENIED, GROUPS_PER_REQUEST_MAX, ask_all, check_count, group_code
 from actors.kafka.handling import Ask, Body, Context, Outcome, Steps
 from actors.kafka.permitted import operations_mask
 from actors.messages import COORDINATOR, ClassicDescribe, ClassicDescribed, ClassicDescribeReply
@@ -22,6 +22,7 @@ MISSING_VERSION = 6
 
 def handle(request: Any, context: Context) -> Steps:
     """Each group that was named."""
+    check_count("groups", len(request.groups), GROUPS_PER_REQUEST_MAX)
     names = list(dict.fromkeys(request.groups))
     allowed = context.allowed(Operation.DESCRIBE, ResourceType.GROUP, names)
     asked = [name for name in names if name in allowed]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.kafka.group_words import DENIED
+from actors.kafka.group_words import DENIED, GROUPS_PER_REQUEST_MAX, check_count
 from actors.kafka.handling import Body, Context, Steps, answer
 from actors.operations import Operation, ResourceType
 from odradek.protocol.errors import CoordinatorNotAvailable, InvalidRequest
@@ -23,6 +23,7 @@ def handle(request: Any, context: Context) -> Steps:
     kind = getattr(request, "key_type", GROUP_KEY)
     if context.version < BATCHED_VERSION:
         return answer(_find(request.key, kind, context))
+    check_count("groups", len(request.coordinator_keys), GROUPS_PER_REQUEST_MAX)
     keys = dict.fromkeys(request.coordinator_keys)
     return answer({"coordinators": [{"key": key, **_find(key, kind, context)} for key in keys]})
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any
 
 from actors.kafka.handling import Ask, Context, Outcome, Wait
 from odradek.protocol.errors import (
     CoordinatorNotAvailable,
     GroupAuthorizationFailed,
+    InvalidRequest,
     InvalidTopic,
     KafkaStorageError,
     LeaderNotAvailable,
@@ -22,6 +24,10 @@ from odradek.protocol.messages import TIMEOUT_MS_MAX
 
 ASKS_AT_ONCE_MAX = 100
 """Groups of one request that are asked about at the same time."""
+GROUPS_PER_REQUEST_MAX = 10_000
+"""Groups, or members of one, that a request may name: all that there can be."""
+OFFSETS_PER_REQUEST_MAX = 100_000
+"""Partitions that a request may name: as many as the coordinator takes."""
 CLIENT_TEXT_BYTES_MAX = 255
 """What is kept of a client's name and address."""
 BARRIER_WAIT_S = 86_400.0 + TIMEOUT_MS_MAX / 1000
@@ -49,6 +55,20 @@ def group_code(error: OdradekError | None) -> int:
 def offset_code(code: int) -> int:
     """Kafka's number for what happened to the offset of one partition."""
     return UnknownTopicOrPartition.code if code == InvalidTopic.code else code
+
+
+def check_count(what: str, count: int, most: int) -> None:
+    """Raises InvalidRequest, which ends the connection, before anything is made of what is too long."""
+    if count > most:
+        raise InvalidRequest(f"a request names {count} {what}; {most} are the most")
+
+
+def check_offsets(topics: Iterable[Any]) -> None:
+    """Raises InvalidRequest where a request names too many partitions."""
+    counts = (
+        len(getattr(topic, "partitions", ()) or getattr(topic, "partition_indexes", ())) for topic in topics
+    )
+    check_count("partitions", sum(counts), OFFSETS_PER_REQUEST_MAX)
 
 
 def client_name(context: Context) -> str | None:

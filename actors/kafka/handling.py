@@ -39,12 +39,14 @@ ASK_TIMEOUT_S = 30.0
 """How long an actor may take to answer, where the handler does not say."""
 ANONYMOUS = "User:ANONYMOUS"
 
+EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, not bound
+"""Addresses that no client can connect to."""
+
 Body = dict[str, Any]
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """One native request to one actor: ``partition_address(...)``, COORDINATOR or SUPERVISOR."""
 
     address: str
@@ -117,6 +119,8 @@ class Connection:
     principal: str = ANONYMOUS
     authenticated: bool = True
     """False on a listener that demands SASL, until the client has proved who it is."""
+    reached: str = ""
+    """The address of ours that the client connected to."""
     authentication: Any = None
     """The SASL exchange under way."""
     closing: bool = False
@@ -136,6 +140,8 @@ class GatewayOptions:
     broker_config: Mapping[str, str] = field(default_factory=dict)
     """The broker's settings under Kafka's names, for DescribeConfigs."""
     log_directory: str = ""
+    advertised_host: str = ""
+    """Under which clients reach the gateways; none: the address that they listen on."""
     sasl_mechanisms: tuple[str, ...] = ()
     """By which clients must log in; none: nobody need."""
     new_nonce: Callable[[], str] = field(default=lambda: "")
@@ -183,8 +189,14 @@ class Context:
             endpoint = gateway.endpoints.get(self.connection.listener)
             if endpoint is not None:
                 host, _, port = endpoint.rpartition(":")
-                found.append(Broker(gateway.index, host.strip("[]"), int(port)))
+                found.append(Broker(gateway.index, self._advertised(host.strip("[]")), int(port)))
         return found
+
+    def _advertised(self, host: str) -> str:
+        """Where clients reach a gateway that listens there; who listens everywhere is where it was met."""
+        if self.options.advertised_host:
+            return self.options.advertised_host
+        return self.connection.reached or host if host in EVERYWHERE else host
 
     @property
     def controller_id(self) -> int:

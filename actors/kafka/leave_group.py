@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.kafka.group_words import DENIED, group_code
+from actors.kafka.group_words import DENIED, GROUPS_PER_REQUEST_MAX, check_count, group_code
 from actors.kafka.handling import Ask, Context, Steps, ask_one
 from actors.messages import COORDINATOR, ClassicLeave, ClassicLeaver, ClassicLeaveReply
 from actors.operations import Operation, ResourceType
@@ -39,6 +39,7 @@ def handle(request: Any, context: Context) -> Steps:
 def _leavers(request: Any, context: Context) -> list[ClassicLeaver]:
     if context.version < SEVERAL_VERSION:
         return [ClassicLeaver(member_id=request.member_id)]
+    check_count("members", len(request.members), GROUPS_PER_REQUEST_MAX)
     return [
         ClassicLeaver(member_id=member.member_id or None, instance_id=member.group_instance_id)
         for member in request.members

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from actors.kafka.group_words import DENIED, group_code, offset_code
+from actors.kafka.group_words import DENIED, check_offsets, group_code, offset_code
 from actors.kafka.handling import Ask, Body, Context, Steps, ask_one
 from actors.messages import COORDINATOR, ClassicCommit
 from actors.operations import Operation, ResourceType
@@ -21,6 +21,7 @@ Place = tuple[str, int]
 
 def handle(request: Any, context: Context) -> Steps:
     """An error code for each partition."""
+    check_offsets(request.topics)
     if not context.authorize(Operation.READ, ResourceType.GROUP, request.group_id):
         return _answer(request, {}, DENIED)
     readable = context.allowed(Operation.READ, ResourceType.TOPIC, {topic.name for topic in request.topics})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.kafka.group_words import DENIED, group_code
+from actors.kafka.group_words import DENIED, check_offsets, group_code
 from actors.kafka.handling import Ask, Context, Steps, ask_one
 from actors.messages import COORDINATOR, OffsetDelete, OffsetDeleteReply
 from actors.operations import Operation, ResourceType
@@ -14,6 +14,7 @@ from odradek.protocol.messages import TopicPartitions
 
 def handle(request: Any, context: Context) -> Steps:
     """An error code for each partition, or one for all."""
+    check_offsets(request.topics)
     if not context.authorize(Operation.DELETE, ResourceType.GROUP, request.group_id):
         return {"error_code": DENIED, "topics": []}
     readable = context.allowed(Operation.READ, ResourceType.TOPIC, {topic.name for topic in request.topics})

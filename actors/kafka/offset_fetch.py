@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.kafka.group_words import DENIED, ask_all, group_code
+from actors.kafka.group_words import (
+    DENIED,
+    GROUPS_PER_REQUEST_MAX,
+    ask_all,
+    check_count,
+    check_offsets,
+    group_code,
+)
 from actors.kafka.handling import Ask, Body, Context, Outcome, Steps
 from actors.messages import COORDINATOR
 from actors.operations import Operation, ResourceType
@@ -24,6 +31,8 @@ NO_LEADER_EPOCH = -1
 def handle(request: Any, context: Context) -> Steps:
     """What each group has committed."""
     groups = request.groups if context.version >= SEVERAL_VERSION else [request]
+    check_count("groups", len(groups), GROUPS_PER_REQUEST_MAX)
+    check_offsets(topic for each in groups for topic in each.topics or ())
     allowed = context.allowed(Operation.DESCRIBE, ResourceType.GROUP, {each.group_id for each in groups})
     asked = [each for each in groups if each.group_id in allowed]
     outcomes = yield from ask_all([Ask(COORDINATOR, _native(each, context)) for each in asked])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from actors.classic import INITIAL_DELAY_S, NO_GENERATION, ClassicGroup
 from actors.classic_members import Answer, Joined, Synced
 from actors.classic_states import CLASSIC_TRANSITIONS, ClassicState, ClassicStep
+from actors.consumer_protocol import subscription
 from actors.messages import ClassicHeartbeat, ClassicJoin, ClassicLeaver, ClassicSync
 from actors.messages import ClassicProtocol as Protocol
 from actors.transitions import InvalidTransition, look_up
@@ -326,6 +327,30 @@ def test_an_old_client_that_knows_nothing_of_ids_given_first_is_in_at_once() -> 
     t.take(t.group.join(token, ask(None, id_first=False), "old", t.now_s))
     t.wait(INITIAL_DELAY_S)
     assert t.joined(token).member_id == "old"
+
+
+@pytest.mark.parametrize(
+    ("back", "state"),
+    [
+        (Protocol("range", subscription(["events"])), ClassicState.STABLE),
+        (Protocol("range", subscription(["events"]) + b"what it held"), ClassicState.STABLE),
+        (Protocol("range", subscription(["events", "more"])), ClassicState.PREPARING),
+        (Protocol("sticky", subscription(["events"])), ClassicState.PREPARING),
+    ],
+)
+def test_a_static_member_that_wants_something_else_makes_a_rebalance(
+    back: Protocol, state: ClassicState
+) -> None:
+    t = Table()
+    both = (Protocol("range", subscription(["events"])), Protocol("sticky", subscription(["events"])))
+    first = t.join(None, "s1", instance_id="one", protocols=both)
+    t.join(None, "b", instance_id="two", protocols=both)
+    t.wait(INITIAL_DELAY_S)
+    assert t.joined(first).protocol == "range"
+    t.sync("b", 1)
+    t.sync("s1", 1, {"s1": b"x", "b": b"y"})
+    t.join(None, "s2", instance_id="one", protocols=(back,))
+    assert t.state() is state
 
 
 def test_an_instance_id_must_be_its_members_own() -> None:

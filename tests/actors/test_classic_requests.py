@@ -515,6 +515,25 @@ def test_a_coordinator_that_was_held_up_takes_nobodys_silence_for_death() -> Non
     assert [line.fields["reason"] for line in c.lines] == ["session_timeout"]
 
 
+def test_a_group_is_no_larger_than_a_frame_can_tell_its_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classic_requests, "GROUP_BYTES_MAX", 1000)
+    c = Classic()
+    large = [ClassicProtocol("range", bytes(600))]
+    name, _ = c.enter(protocols=large)
+    assert c.error_of(join(protocols=large)) == "GROUP_MAX_SIZE_REACHED"
+    c.pass_time(INITIAL_DELAY_S)
+    whole = ClassicSync(group="group", member_id=name, generation=1, assignments={name: bytes(600)})
+    assert c.error_of(whole) == "GROUP_MAX_SIZE_REACHED"
+    c.ask(sync(name, 1, {name: [0]}), ClassicSyncReply)
+
+
+def test_who_waits_for_others_hears_that_the_coordinator_stops() -> None:
+    c = Classic()
+    _, number = c.enter()
+    c.perform(c.actor.stop(c.clock.now()))
+    assert c.error_at(number) == "COORDINATOR_NOT_AVAILABLE"
+
+
 def test_a_full_journal_refuses_and_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     from actors import journal  # noqa: PLC0415
 

@@ -317,6 +317,17 @@ def test_each_offset_of_a_commit_stands_or_falls_on_its_own() -> None:
     assert c.committed() == {("events", 0): 1}
 
 
+def test_a_commit_of_which_nothing_is_stored_makes_no_group() -> None:
+    c = Coordinating()
+    for asked in ([], [CommitOffset(topic="gone", partition=0, offset=1)]):
+        c.ask(OffsetCommit(group="group", offsets=asked), OffsetCommitReply)
+        assert c.error_of(GroupDescribe(group="group")) == "GROUP_ID_NOT_FOUND"
+    assert c.log.batches == []
+    c.commit({0: 5})
+    c.ask(OffsetCommit(group="group", offsets=[]), OffsetCommitReply)
+    assert c.committed() == {("events", 0): 5}
+
+
 def test_a_topic_made_anew_begins_without_offsets() -> None:
     c = Coordinating(topics={"events": 2, "other": 1})
     c.commit({0: 5})

@@ -197,6 +197,48 @@ def test_more_partitions_and_deleted_topics_reach_the_members() -> None:
     assert summary(c.beat("a", 3, {"later": [0]})) == (4, None)
 
 
+def commit_events(c: Coordinating, member: str, epoch: int, offset: int) -> str | None:
+    """The name of the error that the one offset got."""
+    reply = c.commit({0: offset}, member, epoch)
+    assert isinstance(reply.offsets, list)
+    (result,) = reply.offsets
+    return None if result.error is None else result.error.name
+
+
+def test_a_topic_made_anew_is_let_go_of_before_it_is_read() -> None:
+    """Also where nobody saw that it was gone: who stands at 500 in the old one begins anew in the new one."""
+    c = Coordinating(topics={"events": 2, "other": 1})
+    c.join("a", ["events", "other"])
+    both, other = {"events": [0, 1], "other": [0]}, {"other": [0]}
+    assert summary(c.beat("a", 1, both)) == (1, None)
+    assert commit_events(c, "a", 1, 500) is None
+    c.tell_topics(c.topics, {"events": "another-id"})
+    assert commit_events(c, "a", 1, 501) == "UNKNOWN_TOPIC_OR_PARTITION", "a position of the old one"
+    assert summary(c.beat("a", 1, both)) == (1, other), "the other one is read on"
+    c.crash()
+    assert commit_events(c, "a", 1, 502) == "UNKNOWN_TOPIC_OR_PARTITION"
+    assert summary(c.beat("a", 1, both)) == (1, other), "not before it says that it has let go"
+    assert summary(c.beat("a", 1, other)) == (2, None)
+    assert summary(c.beat("a", 2, other)) == (3, both)
+    assert c.committed() == {}
+    assert commit_events(c, "a", 3, 1) is None
+    assert summary(c.beat("a", 3, both)) == (3, None)
+    assert describe(c).state == "Stable"
+
+
+def test_who_waits_for_a_topic_made_anew_gets_it_when_the_last_holder_is_gone() -> None:
+    c = Coordinating(topics={"events": 2})
+    c.join("a")
+    c.beat("a", 1, {"events": [0, 1]})
+    c.join("b")
+    c.beat("a", 1, {"events": [0, 1]})
+    c.tell_topics({}, {"events": "another-id"})
+    c.tell_topics({"events": 2})
+    assert summary(c.beat("b", 2, {})) == (3, None), "a holds the old one still"
+    c.beat("a", -1)
+    assert summary(c.beat("b", 3, {})) == (4, {"events": [0, 1]})
+
+
 def test_topics_that_stay_the_same_cost_nothing() -> None:
     c = Coordinating()
     c.join("a")
@@ -256,6 +298,23 @@ def test_a_static_member_that_stays_away_is_expelled() -> None:
     c.beat("a", -2)
     c.pass_time(46)
     assert describe(c).members == []
+
+
+def test_a_static_member_that_leaves_while_it_has_to_let_go_has_its_whole_session() -> None:
+    c = Coordinating()
+    c.join("a", instance_id="one", rebalance_timeout_ms=10_000)
+    c.beat("a", 1, {"events": [0, 1, 2, 3]})
+    c.join("b")
+    c.beat("a", 1, {"events": [0, 1, 2, 3]})
+    assert states(c)["a"] == "unrevoked_partitions"
+    c.beat("a", -2)
+    c.pass_time(40)
+    c.beat("b", 2, {})
+    back = c.join("a2", instance_id="one")
+    assert summary(back) == (2, {"events": [0, 1]})
+    c.beat("a2", -2)
+    c.pass_time(46)
+    assert "a2" not in states(c), "but no longer than that"
 
 
 def test_two_members_cannot_be_one_instance() -> None:

@@ -46,6 +46,7 @@ class GroupMachine(RuleBasedStateMachine):
         self.next_offset = 1
         self.epoch = 0
         self.restarts = count(1)
+        self.makings = count(1)
         self.small = patch.multiple(compaction, LOG_BYTES_MIN=2000, PIECE_ENTRIES_MAX=3, RETRY_BYTES=500)
         self.small.start()
 
@@ -135,8 +136,10 @@ class GroupMachine(RuleBasedStateMachine):
 
     @rule(partitions=st.integers(0, 3))
     def make_or_delete_the_other_topic(self, partitions: int) -> None:
+        """The coordinator may hear of both at once: it is another topic of the same name."""
         extra = {"extra": partitions} if partitions else {}
-        self.c.tell_topics({"events": self.c.topics["events"], **extra})
+        ids = {"extra": f"extra-{next(self.makings)}"}
+        self.c.tell_topics({"events": self.c.topics["events"], **extra}, ids)
 
     @rule()
     @precondition(lambda self: self.c.log.fail_writes is None)

@@ -146,6 +146,8 @@ class FakeBroker:
         self.topics: dict[str, list[Partition]] = {}
         for name, count in (topics or {}).items():
             self.topics[name] = [Partition() for _ in range(count)]
+        self.topic_ids: dict[str, str] = {}
+        """Of those topics whose id is not their name."""
         self.groups: dict[str, Group] = {}
         self.faults: list[Fault] = []
         self.requests: list[m.Request] = []
@@ -369,7 +371,7 @@ class FakeBroker:
             )
             for number in range(len(self.topics[name]))
         ]
-        return m.TopicMetadata(name=name, topic_id=name, partitions=partitions)
+        return m.TopicMetadata(name=name, topic_id=self.topic_ids.get(name, name), partitions=partitions)
 
     def _create_topics(self, request: m.CreateTopics, _: list[bytes]) -> m.Reply:
         created = []

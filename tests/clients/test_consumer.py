@@ -213,6 +213,40 @@ def test_an_offset_outside_the_log_is_reset(broker: FakeBroker, reset: str, expe
         assert take(consumer, 1)[0].value == expected
 
 
+def test_what_was_fetched_is_handed_out_before_an_offset_outside_the_log_is_reset(broker: FakeBroker) -> None:
+    """The loop is in the middle of a batch when the next fetch finds that the log has begun anew."""
+    fill(broker, "events", numbered(10))
+    with Consumer(broker.endpoint, topics=["events"], idle_timeout_s=2) as consumer:
+        loop = iter(consumer)
+        got = [next(loop).value for _ in range(3)]
+        with broker.lock:
+            broker.topics["events"] = [Partition()]
+        reader = consumer._readers[EVENTS]
+        with consumer._changed:
+            assert consumer._changed.wait_for(lambda: reader.resume_at == 0 or reader.position == 0, WAIT_S)
+        fill(broker, "events", [b"new"] * 20)
+        got += [next(loop).value for _ in range(27)]
+        assert got == [*numbered(10), *[b"new"] * 20]
+        assert consumer.position(EVENTS) == 20
+
+
+def test_a_topic_that_was_made_again_is_read_from_its_start(broker: FakeBroker) -> None:
+    """Though it has more records already than the old one had."""
+    fill(broker, "events", numbered(10))
+    fill(broker, "wide", [b"new"] * 20, 3)
+    with Consumer(broker.endpoint, topics=["events"]) as consumer:
+        take(consumer, 10)
+        with broker.lock:
+            del broker.topics["events"]
+        before = len(broker.seen(m.Fetch))
+        broker.wait_for(lambda: sum(isinstance(each, m.Fetch) for each in broker.requests) > before)
+        with broker.lock:
+            broker.topics["events"] = [broker.topics["wide"][3]]
+            broker.topic_ids["events"] = "made again"
+        assert values(take(consumer, 20)) == [b"new"] * 20
+        assert consumer.position(EVENTS) == 20
+
+
 def test_without_a_reset_an_offset_outside_the_log_is_an_error(broker: FakeBroker) -> None:
     fill(broker, "events", numbered(10))
     broker.topics["events"][0].start_offset = 5
@@ -460,6 +494,101 @@ def test_a_fatal_group_error_is_raised(broker: FakeBroker) -> None:
     consumer.close()
 
 
+def test_a_fatal_group_error_is_raised_as_long_as_it_lasts_and_no_longer(broker: FakeBroker) -> None:
+    fill(broker, "wide", numbered(5), 2)
+    fault = broker.fail("group_heartbeat", times=100, error=InvalidGroupId("no"))
+    consumer = fast(broker)
+    for _ in range(3):
+        with pytest.raises(InvalidGroupId):
+            consumer.poll(WAIT_S)
+    with broker.lock:
+        broker.faults.remove(fault)
+    got: list[Record] = []
+    for _ in range(200):
+        try:
+            got += consumer.poll(0.1)
+        except InvalidGroupId:
+            continue
+        if len(got) == 5:
+            break
+    assert values(got) == numbered(5)
+    consumer.close()
+
+
+def owned_in(request: m.GroupHeartbeat) -> set[TopicPartition]:
+    return {TopicPartition(item.topic, number) for item in request.owned or [] for number in item.partitions}
+
+
+def test_what_is_being_taken_up_is_owned_already(broker: FakeBroker) -> None:
+    """Else the coordinator could take it back, and give it away, while this member begins to read it."""
+    reported: list[set[TopicPartition]] = []
+
+    def take_long(partitions: list[TopicPartition]) -> None:
+        before = len(broker.seen(m.GroupHeartbeat))
+        broker.wait_for(
+            lambda: sum(isinstance(each, m.GroupHeartbeat) for each in broker.requests) > before + 1
+        )
+        reported.append(owned_in(broker.seen(m.GroupHeartbeat)[-1]))
+
+    consumer = fast(broker, on_assigned=take_long)
+    settle([consumer], [4])
+    assert reported[0] == {TopicPartition("wide", number) for number in range(4)}
+    consumer.close()
+
+
+def test_one_that_is_expelled_while_it_takes_up_claims_nothing_when_it_joins_again(
+    broker: FakeBroker,
+) -> None:
+    """The coordinator refuses a member that joins and holds something, for good."""
+    expelled_at: list[int] = []
+    lost_at: list[int] = []
+
+    def be_expelled(_: list[TopicPartition]) -> None:
+        if expelled_at:
+            return
+        with broker.lock:
+            expelled_at.append(len(broker.requests))
+            broker.groups["g"].members.clear()
+        broker.wait_for(lambda: bool(broker.groups["g"].members))
+
+    def lose(_: list[TopicPartition]) -> None:
+        before = len(broker.seen(m.GroupHeartbeat))
+        broker.wait_for(lambda: sum(isinstance(each, m.GroupHeartbeat) for each in broker.requests) > before)
+        with broker.lock:
+            lost_at.append(len(broker.requests))
+
+    consumer = fast(broker, on_assigned=be_expelled, on_lost=lose)
+    for _ in range(400):
+        consumer.poll(0.01)
+        if lost_at and len(consumer.assignment()) == 4:
+            break
+    with broker.lock:
+        later = [each for each in broker.requests[expelled_at[0] :] if isinstance(each, m.GroupHeartbeat)]
+        between = broker.requests[expelled_at[0] : lost_at[0]]
+    joining = [request for request in later if request.member_epoch == 0]
+    assert joining
+    assert [owned_in(request) for request in joining] == [set()] * len(joining)
+    back = [
+        request for request in between[between.index(joining[0]) :] if isinstance(request, m.GroupHeartbeat)
+    ]
+    assert [owned_in(request) for request in back] == [set()] * len(back), "until the loss was dealt with"
+    consumer.close()
+
+
+def test_a_member_that_closes_after_it_was_expelled_calls_its_partitions_lost(broker: FakeBroker) -> None:
+    fill(broker, "wide", numbered(3), 0)
+    lost: list[TopicPartition] = []
+    revoked: list[TopicPartition] = []
+    consumer = fast(broker, enable_auto_commit=False, on_lost=lost.extend, on_revoked=revoked.extend)
+    take(consumer, 3)
+    settle([consumer], [4])
+    with broker.lock:
+        broker.groups["g"].members.clear()
+    broker.wait_for(lambda: bool(broker.groups["g"].members))
+    consumer.close()
+    assert (len(lost), revoked) == (4, [])
+
+
 def test_retriable_group_errors_are_retried(broker: FakeBroker) -> None:
     broker.fail("group_heartbeat", times=3, error=LeaderNotAvailable("starting"))
     broker.fail("offset_fetch", times=2, error=LeaderNotAvailable("starting"))
@@ -704,7 +833,8 @@ def test_a_partition_is_free_before_the_positions_of_others_are_looked_up(broker
         at
         for at, request in enumerate(kinds)
         if isinstance(request, m.GroupHeartbeat)
-        and sum(len(item.partitions) for item in request.owned or []) == 4 - len(freed)
+        and sum(len(item.partitions) for item in request.owned or [] if item.topic == "wide")
+        == 4 - len(freed)
     )
     fetch_at = max(at for at, request in enumerate(kinds) if isinstance(request, m.OffsetFetch))
     assert beat_at < fetch_at

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +18,17 @@ from confluent_kafka.admin import AdminClient
 import odradek
 from odradek.protocol.errors import GroupIdNotFound
 from tests.support.broker import BrokerProcess
-from tests.support.kafkamembers import KINDS, ConfluentMember, GroupMember, Place, wait_until
+from tests.support.kafka_dump import NoKafka
+from tests.support.kafkamembers import (
+    FOREIGN_KINDS,
+    KINDS,
+    ConfluentMember,
+    GroupMember,
+    NoKafkaJs,
+    Place,
+    need,
+    wait_until,
+)
 
 pytestmark = [
     pytest.mark.processes,
@@ -27,6 +40,11 @@ pytestmark = [
 
 PARTITIONS = 6
 RECORDS = 120
+STATIC_SESSION_MS = 30_000
+"""A client of Java takes some seconds to start again."""
+STORM_ROUNDS = 16
+STORM_PAUSE_S = 0.4
+ALL_KINDS = [*KINDS, *FOREIGN_KINDS]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +67,14 @@ def members() -> Iterator[list[GroupMember]]:
         member.tell_end()
     for member in started:
         member.end()
+
+
+def kind_of_member(kind: str) -> type[GroupMember]:
+    """The class, or the test is skipped with the reason."""
+    try:
+        return need(kind)
+    except (NoKafka, NoKafkaJs) as missing:
+        pytest.skip(str(missing))
 
 
 def produce(kafka: str, topic: str, values: Sequence[bytes]) -> None:
@@ -95,16 +121,17 @@ def check_alive(members: Sequence[GroupMember]) -> None:
             raise member.failure
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_a_group_shares_and_rebalances_in_the_middle(
     broker: BrokerProcess, kafka: str, members: list[GroupMember], kind: str
 ) -> None:
+    member = kind_of_member(kind)
     topic = f"shared-{kind}"
     places = create(broker, topic)
     produce(kafka, topic, values(0))
-    members.append(KINDS[kind](kafka, topic, [topic]))
+    members.append(member(kafka, topic, [topic]))
     wait_until(lambda: len(members[0].values) == RECORDS, "one member reads it all")
-    members.append(KINDS[kind](kafka, topic, [topic]))
+    members.append(member(kafka, topic, [topic]))
     produce(kafka, topic, values(RECORDS))
     wait_until(lambda: shared(members, places), "two members share")
     produce(kafka, topic, values(2 * RECORDS))
@@ -149,7 +176,7 @@ def test_cooperative_members_keep_what_stays_theirs(
     broker: BrokerProcess, kafka: str, members: list[GroupMember]
 ) -> None:
     places = create(broker, "cooperative")
-    strategy = {"partition.assignment.strategy": "cooperative-sticky"}
+    strategy: dict[str, Any] = {"partition.assignment.strategy": "cooperative-sticky"}
     for _ in range(3):
         members.append(ConfluentMember(kafka, "cooperative", ["cooperative"], **strategy))
         wait_until(lambda: shared(members, places), "all share")
@@ -157,21 +184,22 @@ def test_cooperative_members_keep_what_stays_theirs(
     wait_until(lambda: delivered(members) == set(values(0)), "all is read")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "java"])
 def test_a_static_member_restarts_and_nobody_notices(
     broker: BrokerProcess, kafka: str, members: list[GroupMember], kind: str
 ) -> None:
+    member = kind_of_member(kind)
     topic = f"static-{kind}"
     places = create(broker, topic)
     name = "group.instance.id" if kind == "confluent" else "group_instance_id"
     for instance in "ab":
-        members.append(KINDS[kind](kafka, topic, [topic], **{name: instance}))
+        members.append(member(kafka, topic, [topic], session_ms=STATIC_SESSION_MS, **{name: instance}))
         wait_until(lambda: shared(members, places), "the instances share")
     held, gained = members[0].held, members[1].gained
     with odradek.Admin(broker.bootstrap) as admin:
         epoch = admin.describe_group(topic).epoch
         members[0].end()
-        members.append(KINDS[kind](kafka, topic, [topic], **{name: "a"}))
+        members.append(member(kafka, topic, [topic], session_ms=STATIC_SESSION_MS, **{name: "a"}))
         wait_until(lambda: members[2].held == held, "it is back with what it had")
         assert members[1].gained == gained, "the other one was not asked"
         assert admin.describe_group(topic).epoch == epoch
@@ -179,15 +207,16 @@ def test_a_static_member_restarts_and_nobody_notices(
     wait_until(lambda: delivered(members) == set(values(0)), "all is read")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("victim", ["coordinator", "gateway 0"])
 def test_a_group_carries_on_when_a_process_is_killed(
     broker: BrokerProcess, kafka: str, members: list[GroupMember], kind: str, victim: str
 ) -> None:
+    member = kind_of_member(kind)
     topic = f"killed-{kind}-{victim.partition(' ')[0]}"
     places = create(broker, topic)
     for _ in range(2):
-        members.append(KINDS[kind](kafka, topic, [topic]))
+        members.append(member(kafka, topic, [topic]))
     wait_until(lambda: shared(members, places), "two share")
     produce(kafka, topic, values(0))
     wait_until(lambda: len(delivered(members)) == RECORDS, "the first part is read")
@@ -355,3 +384,91 @@ def command(broker: BrokerProcess, *words: str, code: int = 0) -> str:
     )
     assert ran.returncode == code, ran.stderr
     return ran.stdout + ran.stderr
+
+
+def test_members_come_through_different_gateways_and_one_may_be_killed() -> None:
+    with BrokerProcess(
+        gateways=2, group_initial_rebalance_delay_s=0.2, default_partitions=PARTITIONS
+    ) as broker:
+        places = create(broker, "spread")
+        gateways = [str(endpoint) for endpoint in broker.ready["gateways"]]
+        assert len(set(gateways)) == 2
+        members: list[GroupMember] = [
+            ConfluentMember(endpoint, "spread", ["spread"]) for endpoint in gateways
+        ]
+        try:
+            wait_until(lambda: shared(members, places), "they share")
+            produce(gateways[0], "spread", values(0))
+            wait_until(lambda: delivered(members) == set(values(0)), "all is read")
+            named = {coordinator_of(endpoint, "spread") for endpoint in gateways}
+            assert len(named) == 1, "both gateways name the same one for a group"
+            broker.child(f"gateway {named.pop()}").kill()
+            produce(",".join(gateways), "spread", values(RECORDS))
+            wait_until(lambda: len(delivered(members)) == 2 * RECORDS, "all is read through what is left")
+            wait_until(lambda: shared(members, places), "they share still")
+        finally:
+            for member in members:
+                member.tell_end()
+            for member in members:
+                member.end()
+
+
+def coordinator_of(endpoint: str, group: str) -> int:
+    """The node that a gateway names as a group's coordinator."""
+    admin = AdminClient({"bootstrap.servers": endpoint})
+    described = admin.describe_consumer_groups([group])[group].result()
+    return int(described.coordinator.id)
+
+
+def test_a_storm_of_members_over_a_coordinator_that_is_killed(
+    broker: BrokerProcess, kafka: str, members: list[GroupMember]
+) -> None:
+    """Members of three makers come and go while records flow: none is left out, no position goes back."""
+    from aiokafka.coordinator.assignors.range import RangePartitionAssignor  # noqa: PLC0415
+
+    places = create(broker, "storm")
+    options: dict[str, dict[str, Any]] = {
+        "confluent": {"partition.assignment.strategy": "range"},
+        "kafka-python": {},
+        "aiokafka": {"partition_assignment_strategy": (RangePartitionAssignor,)},
+    }
+    dice = random.Random(1)
+    alive: list[GroupMember] = []
+    positions: dict[Place, int] = {}
+    produced = 0
+    for round_ in range(STORM_ROUNDS):
+        if len(alive) < 2 or (len(alive) < 5 and dice.random() < 0.6):
+            kind = dice.choice([*options])
+            alive.append(KINDS[kind](kafka, "storm", ["storm"], **options[kind]))
+            members.append(alive[-1])
+        else:
+            alive.pop(dice.randrange(len(alive))).tell_end()
+        if round_ == STORM_ROUNDS // 2:
+            broker.child("coordinator").kill()
+        produce(kafka, "storm", values(produced, 60))
+        produced += 60
+        found = committed(broker, "storm")
+        assert all(found.get(place, -1) >= offset for place, offset in positions.items()), "it went back"
+        positions = found
+        threading.Event().wait(STORM_PAUSE_S)
+    wait_until(lambda: shared(alive, places), "those who stayed share all")
+    wait_until(lambda: delivered(members) == set(values(0, produced)), "nothing was left out")
+    wait_until(lambda: sum(committed(broker, "storm").values()) == produced, "all is committed")
+
+
+def test_kcat_reads_as_a_group(broker: BrokerProcess, kafka: str) -> None:
+    """Debian's kcat has a librdkafka of 2022, which asks for older versions."""
+    if shutil.which("kcat") is None:
+        pytest.skip("kcat is not installed here")
+    create(broker, "kcat")
+    produce(kafka, "kcat", values(0))
+    wanted = ["-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=6000", "-c", str(RECORDS), "-u"]
+    ran = subprocess.run(
+        ["kcat", "-b", kafka, "-G", "kcat", *wanted, "kcat"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert set(ran.stdout.split()) == set(values(0))
+    wait_until(lambda: sum(committed(broker, "kcat").values()) == RECORDS, "it has committed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from types import SimpleNamespace
@@ -15,20 +16,30 @@ from actors.acls import AclTable
 from actors.classic import INITIAL_DELAY_S
 from actors.classic_members import REBALANCE_TIMEOUT_MS_MAX
 from actors.consumer_protocol import assignment, subscription
-from actors.kafka import group_words
+from actors.kafka import (
+    delete_groups,
+    describe_groups,
+    find_coordinator,
+    group_words,
+    leave_group,
+    offset_fetch,
+)
 from actors.kafka.handling import Ask, Connection, Context, GatewayOptions, Outcome, Wait
 from actors.kafka.registry import HANDLERS, SERVED
-from actors.messages import COORDINATOR, GatewayRoute
+from actors.messages import COORDINATOR, INNER_REQUESTS, GatewayRoute
 from actors.operations import Operation, ResourceType
 from actors.routing import RoutingTable
 from odradek.protocol.access import Acl
+from odradek.protocol.codec import BadRequest, public_decoder
 from odradek.protocol.errors import (
+    InvalidRequest,
     KafkaStorageError,
     LeaderNotAvailable,
     RequestTimedOut,
     UnknownMemberId,
     error_from_wire,
 )
+from odradek.protocol.messages import api_name
 from tests.support.coordinating import Coordinating, routes
 from transport.kafka.codec import encode_response
 
@@ -552,6 +563,26 @@ def test_errors_come_in_words_that_clients_act_on(key: int, error: Any, code: in
         steps.send([Outcome(error=error)] * len(asks))
     assert code in codes_in(end.value.value)
     desk.decode(key, SERVED[key][1], end.value.value)
+
+
+def test_a_request_that_names_too_much_ends_before_anything_is_made_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group_words, "OFFSETS_PER_REQUEST_MAX", 0)
+    for module in (describe_groups, delete_groups, find_coordinator, leave_group, offset_fetch):
+        monkeypatch.setattr(module, "GROUPS_PER_REQUEST_MAX", 0)
+    desk = Desk()
+    for key in (OFFSET_COMMIT, OFFSET_FETCH, OFFSET_DELETE, DESCRIBE, DELETE, LEAVE, FIND_COORDINATOR):
+        fields = {**anything(key), "coordinator_keys": ("group",), "key_type": 0}
+        with pytest.raises(InvalidRequest, match="are the most"):
+            desk.send(key, SERVED[key][1], **fields)
+
+
+def test_public_sockets_know_nothing_of_what_actors_ask_each_other() -> None:
+    decoder = public_decoder()
+    for kind in INNER_REQUESTS:
+        with pytest.raises(BadRequest, match="unknown api"):
+            decoder.decode(json.dumps({"api": api_name(kind)}).encode())
 
 
 def test_many_groups_are_asked_about_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

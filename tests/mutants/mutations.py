@@ -6,7 +6,8 @@ The product has no switch for any of this. A mutation replaces a function in a p
 
 from __future__ import annotations
 
-import fcntl
+import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,28 +23,29 @@ class Mutation:
     tests: tuple[str, ...]
 
 
+def _module(name: str) -> Any:
+    """By its name: what is replaced in it is nobody's interface."""
+    return importlib.import_module(name)
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
 def sync_nothing() -> None:
     """fdatasync is not called; all else goes on as if it had been."""
-    from partitions.tickets import SyncTicket
-
-    SyncTicket.run = _nothing  # type: ignore[method-assign]
+    _module("partitions.tickets").SyncTicket.run = _nothing
 
 
 def sync_no_names() -> None:
     """Directories are not synced: a new file, or a rename, may be gone after a power cut."""
-    from tests.support.simdisk import SimDisk
-
-    SimDisk.fsync_directory = _nothing  # type: ignore[method-assign]
+    _module("tests.support.simdisk").SimDisk.fsync_directory = _nothing
 
 
 def replace_files_unsynced() -> None:
     """A small file is renamed into its place before its content is on the disk."""
-    from partitions import files
-    from partitions.checkpoint import save_checkpoint  # noqa: F401  # loaded, so that it is patched too
+    _module("partitions.log")  # whoever calls it by name is loaded
+    real = _module("partitions.files").replace_file
 
     class Unsynced:
         def __init__(self, real: Any) -> None:
@@ -51,8 +53,6 @@ def replace_files_unsynced() -> None:
 
         def __getattr__(self, name: str) -> Any:
             return _nothing if name == "fdatasync" else getattr(self._real, name)
-
-    real = files.replace_file
 
     def careless(given: Any, path: Any, content: bytes) -> None:
         real(Unsynced(given), path, content)
@@ -62,120 +62,123 @@ def replace_files_unsynced() -> None:
 
 def acknowledge_before_the_sync() -> None:
     """acks=all is answered once the bytes are in the page cache."""
-    from actors.partition import PartitionActor
+    actor_class = _module("actors.partition").PartitionActor
+    write = actor_class._write
 
-    write = PartitionActor._write
-
-    def impatient(actor: PartitionActor) -> list[Any]:
-        effects = write(actor)
+    def impatient(actor: Any) -> list[Any]:
+        effects: list[Any] = write(actor)
         effects += [waiting.reply for waiting in actor._undurable]
         actor._undurable.clear()
         return effects
 
-    PartitionActor._write = impatient  # type: ignore[method-assign]
+    actor_class._write = impatient
 
 
 def acknowledge_commits_before_the_sync() -> None:
     """A committed offset is answered before it is durable."""
-    from actors.effects import Reply
-    from actors.journal import Journal
+    reply, journal_class = _module("actors.effects").Reply, _module("actors.journal").Journal
+    write = journal_class._write_round
 
-    write = Journal._write_round
-
-    def impatient(journal: Journal, now: Any) -> list[Any]:
+    def impatient(journal: Any, now: Any) -> list[Any]:
         effects = list(write(journal, now))
         if journal._in_flight is not None:
-            effects += [Reply(held.to, held.reply) for held in journal._in_flight.held]
+            effects += [reply(held.to, held.reply) for held in journal._in_flight.held]
             journal._in_flight.held.clear()
         return effects
 
-    Journal._write_round = impatient  # type: ignore[method-assign]
+    journal_class._write_round = impatient
 
 
 def recognize_no_retry() -> None:
     """A batch that comes again is written again."""
-    from partitions.producers import Producers
-
-    Producers.check = _nothing  # type: ignore[method-assign, assignment]
+    _module("partitions.producers").Producers.check = _nothing
 
 
 def let_old_producers_in() -> None:
     """A producer of an older epoch still writes."""
-    from partitions import producers
-
-    producers._check_new_epoch = _nothing
+    _module("partitions.producers")._check_new_epoch = _nothing
 
 
 def believe_the_wall_clock() -> None:
     """A clock that jumped makes the log forget its producers."""
-    from partitions import producers
-
-    producers.PRODUCERS_KEPT = 0
+    _module("partitions.producers").PRODUCERS_KEPT = 0
 
 
 def take_damaged_batches() -> None:
     """A batch that was damaged on its way is taken."""
-    from actors import partition
-    from odradek.protocol.batch import read_header
-
-    partition.check_batch = read_header  # type: ignore[assignment]
+    _module("actors.partition").check_batch = _module("odradek.protocol.batch").read_header
 
 
 def believe_every_batch_on_the_disk() -> None:
     """Recovery and reading compare no checksum."""
-    from partitions import scan
-
-    scan.checksum = lambda view: int.from_bytes(view[17:21], "big")
+    _module("partitions.scan").checksum = lambda view: int.from_bytes(view[17:21], "big")
 
 
 def keep_what_follows_a_torn_batch() -> None:
     """After a power cut, batches that nobody acknowledged stay behind a hole."""
-    from partitions.recovery import Recovery
-
-    Recovery._durable_bound = _nothing  # type: ignore[method-assign, assignment]
+    _module("partitions.recovery").Recovery._durable_bound = _nothing
 
 
 def forget_the_start_offset() -> None:
     """Files go before it is durable that the log starts behind them."""
-    from partitions import log
-
-    log.save_start_offset = _nothing
+    _module("partitions.log").save_start_offset = _nothing
 
 
 def lock_nothing() -> None:
     """Two processes may have one log, and two brokers one data directory."""
-    fcntl.flock = _nothing  # type: ignore[assignment]
+    _module("fcntl").flock = _nothing
 
 
 def let_old_members_commit() -> None:
-    """A member of an epoch that has passed still commits."""
-    from actors import committing
-
-    class Never(Exception):
-        """Nobody raises it."""
-
-    committing.check_epoch = _nothing  # type: ignore[attr-defined]
+    """A member of an epoch that has passed, or that holds the partition no more, still commits."""
+    committing = _module("actors.committing")
+    committing._check_committer = committing._check_owner = _nothing
 
 
 def let_old_members_stay() -> None:
     """A heartbeat with an old epoch is taken for one of now."""
-    from actors import members, membership
-
-    _everywhere("check_heartbeat_epoch", getattr(members, "check_heartbeat_epoch", None), _nothing)
-    assert membership is not None
+    _module("actors.membership").check_epoch = _nothing
 
 
 def _everywhere(name: str, real: Any, fake: Any) -> None:
     """In every module that has imported it by name."""
-    import sys
-
-    found = False
     for module in list(sys.modules.values()):
-        if getattr(module, name, None) is real and real is not None:
+        if getattr(module, name, None) is real:
             setattr(module, name, fake)
-            found = True
-    if not found:
-        raise RuntimeError(f"there is no {name} to replace: the mutation is out of date")
 
 
 ORDEAL = "tests/simulation/test_ordeal.py::test_what_is_promised_holds_and_everything_comes_to_its_end"
+CRASH = "tests/partitions/test_crash.py::test_power_cut_at_every_operation"
+
+MUTATIONS: dict[str, Mutation] = {
+    mutation.apply.__name__: mutation
+    for mutation in (
+        Mutation(sync_nothing, (CRASH, ORDEAL)),
+        Mutation(sync_no_names, (CRASH,)),
+        Mutation(replace_files_unsynced, (CRASH,)),
+        Mutation(acknowledge_before_the_sync, (ORDEAL,)),
+        Mutation(acknowledge_commits_before_the_sync, (ORDEAL,)),
+        Mutation(recognize_no_retry, (ORDEAL, CRASH)),
+        Mutation(let_old_producers_in, ("tests/partitions/test_log.py",)),
+        Mutation(
+            believe_the_wall_clock,
+            ("tests/simulation/test_ordeal.py::test_what_failed_once_does_not_fail_again",),
+        ),
+        Mutation(take_damaged_batches, (ORDEAL,)),
+        Mutation(
+            believe_every_batch_on_the_disk,
+            ("tests/partitions/test_damage.py", "tests/partitions/test_misplaced.py"),
+        ),
+        Mutation(keep_what_follows_a_torn_batch, (CRASH, "tests/partitions/test_cut.py")),
+        Mutation(
+            forget_the_start_offset,
+            ("tests/partitions/test_retention.py::test_power_cut_at_every_operation_of_retention",),
+        ),
+        Mutation(
+            lock_nothing,
+            ("tests/partitions/test_log.py::test_a_second_process_is_refused_and_the_lock_ends_with_close",),
+        ),
+        Mutation(let_old_members_commit, ("tests/actors/test_coordinator_groups.py",)),
+        Mutation(let_old_members_stay, ("tests/actors/test_coordinator_groups.py",)),
+    )
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket as plain_socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import zmq
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.processes
 
 ODRADEK = Path(sys.executable).parent / "odradek"
 PATIENCE_S = 20.0
+SILENT_PEERS = 100
 TOPIC = "logs-web"
 
 
@@ -357,3 +360,30 @@ def test_a_key_needs_its_whole_set(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(InvalidConfig, match=str(path)):
             Curve.from_file(path)
+
+
+def is_cut_off(peer: plain_socket.socket) -> bool:
+    """Whether the other end closes the connection in time."""
+    peer.settimeout(PATIENCE_S)
+    try:
+        while peer.recv(4_096):
+            pass
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+def test_strangers_who_only_connect_keep_nobody_out_and_are_cut_off(secured: Secured) -> None:
+    parts = urlsplit(secured.broker.bootstrap)
+    assert parts.hostname is not None
+    silent = [plain_socket.create_connection((parts.hostname, parts.port)) for _ in range(SILENT_PEERS)]
+    try:
+        silent[0].sendall(b"\xff" + b"\0" * 7 + b"\x01\x7f\x03\x00" + b"not a mechanism")
+        secured.send("writer")
+        assert all(is_cut_off(peer) for peer in silent)
+    finally:
+        for peer in silent:
+            peer.close()
+    secured.send("writer")

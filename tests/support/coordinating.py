@@ -63,6 +63,7 @@ class Coordinating:
         self.clock = FakeClock()
         self.log = log if log is not None else FakeLog()
         self.topics = dict(topics if topics is not None else {"events": 4})
+        self.topic_ids: Mapping[str, str] = {}
         self.syncs: list[Sync] = []
         self.lines: list[Log] = []
         self.failures: list[Fail] = []
@@ -84,8 +85,10 @@ class Coordinating:
         self.start(self.log.after_crash(kept=kept))
 
     def tell_topics(self, topics: Mapping[str, int], ids: Mapping[str, str] | None = None) -> None:
+        """``ids`` hold from then on, too."""
         self.topics = dict(topics)
-        self.send(routes(topics, ids))
+        self.topic_ids = {**self.topic_ids, **(ids or {})}
+        self.send(routes(topics, self.topic_ids))
         self.run()
 
     def send(self, request: Request) -> int:

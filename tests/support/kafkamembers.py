@@ -6,19 +6,30 @@ One kind of object for confluent-kafka, kafka-python and aiokafka, so that one g
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
+import shutil
+import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import confluent_kafka
 
+from tests.support.kafka_dump import NoKafka, kafka_classpath
+
+MEMBERS = Path(__file__).resolve().parent.parent / "kafka" / "members"
+KAFKAJS_VERSION = "2.2.4"
+NPM_TIMEOUT_S = 120
+JAVAC_TIMEOUT_S = 60
 SESSION_MS = 6_000
 """The shortest that the coordinator takes, as Kafka's."""
 POLL_S = 0.1
 END_TIMEOUT_S = 20.0
-WAIT_TIMEOUT_S = 30.0
+WAIT_TIMEOUT_S = 50.0
 
 Place = tuple[str, int]
 
@@ -34,8 +45,11 @@ def wait_until(met: Callable[[], bool], what: str, timeout_s: float = WAIT_TIMEO
 class GroupMember(ABC):
     """A consumer that reads and commits until it is told to end."""
 
-    def __init__(self, bootstrap: str, group: str, topics: list[str], **options: Any) -> None:
+    def __init__(
+        self, bootstrap: str, group: str, topics: list[str], session_ms: int = SESSION_MS, **options: Any
+    ) -> None:
         self.bootstrap, self.group, self.topics, self.options = bootstrap, group, topics, options
+        self.session_ms = session_ms
         self.held: frozenset[Place] = frozenset()
         self.delivered: list[tuple[Place, int, bytes]] = []
         """Partition, offset and value of every record, in the order in which they came."""
@@ -93,7 +107,7 @@ class ConfluentMember(GroupMember):
                 "bootstrap.servers": self.bootstrap,
                 "group.id": self.group,
                 "auto.offset.reset": "earliest",
-                "session.timeout.ms": SESSION_MS,
+                "session.timeout.ms": self.session_ms,
                 "heartbeat.interval.ms": 500,
                 "enable.auto.commit": False,
                 "client.id": "confluent",
@@ -153,7 +167,7 @@ class KafkaPythonMember(GroupMember):
             bootstrap_servers=self.bootstrap,
             group_id=self.group,
             auto_offset_reset="earliest",
-            session_timeout_ms=SESSION_MS,
+            session_timeout_ms=self.session_ms,
             heartbeat_interval_ms=500,
             enable_auto_commit=False,
             client_id="kafka-python",
@@ -197,7 +211,7 @@ class AiokafkaMember(GroupMember):
             bootstrap_servers=self.bootstrap,
             group_id=self.group,
             auto_offset_reset="earliest",
-            session_timeout_ms=SESSION_MS,
+            session_timeout_ms=self.session_ms,
             heartbeat_interval_ms=500,
             enable_auto_commit=False,
             client_id="aiokafka",
@@ -220,8 +234,133 @@ class AiokafkaMember(GroupMember):
             await consumer.stop()
 
 
+class ProcessMember(GroupMember):
+    """A client of another language: a process that says a line for everything that happens to it."""
+
+    @abstractmethod
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        """How it is started, and what is added to its environment."""
+
+    def live(self) -> None:
+        command, added = self.command()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **added},
+        )
+        with process:
+            ender = threading.Thread(target=self._close_input, args=(process,), daemon=True)
+            ender.start()
+            assert process.stdout is not None
+            for line in process.stdout:
+                self._hear(line.split())
+            said = process.stderr.read() if process.stderr is not None else ""
+            self._ending.set()
+            ender.join()
+        assert process.returncode == 0, said[-2000:]
+
+    def _close_input(self, process: subprocess.Popen[str]) -> None:
+        self._ending.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+
+    def _hear(self, words: list[str]) -> None:
+        if words[:1] == ["record"]:
+            topic, number = _place(words[1])
+            self.note(topic, number, int(words[2]), words[3].encode())
+            return
+        places = frozenset(_place(word) for word in words[1:])
+        match words[:1]:
+            case ["lost"]:
+                self.held -= places
+            case ["gained"]:
+                self.held |= places
+                self.gained += 1
+            case ["all"]:
+                self.held = places
+                self.gained += 1
+
+
+def _place(word: str) -> Place:
+    topic, _, number = word.rpartition(":")
+    return topic, int(number)
+
+
+class JavaMember(ProcessMember):
+    """Apache Kafka's own client."""
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        instance = self.options.get("group_instance_id", "")
+        assignor = self.options.get("assignor", "CooperativeStickyAssignor")
+        classpath = f"{java_classes()}:{kafka_classpath()}"
+        words = [self.bootstrap, self.group, self.topics[0], instance, assignor, str(self.session_ms)]
+        return ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", classpath, "GroupMember", *words], {}
+
+
+class KafkaJsMember(ProcessMember):
+    """KafkaJS."""
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        words = [self.bootstrap, self.group, self.topics[0]]
+        return ["node", str(MEMBERS / "group_member.js"), *words], {"NODE_PATH": str(kafkajs_modules())}
+
+
+def java_classes() -> Path:
+    """Where the Java member is compiled. Raises NoKafka where it cannot be."""
+    source = MEMBERS / "GroupMember.java"
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    kept = Path.home() / ".cache" / f"odradek-java-member-{digest}"
+    if not (kept / "GroupMember.class").is_file():
+        command = ["javac", "-cp", kafka_classpath(), "-d", str(kept), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=JAVAC_TIMEOUT_S, check=False)
+        if done.returncode != 0:
+            raise NoKafka(f"javac says: {done.stderr[:200]}")
+    return kept
+
+
+class NoKafkaJs(Exception):
+    """KafkaJS cannot be had here; the message says why."""
+
+
+def kafkajs_modules() -> Path:
+    """Where KafkaJS is, fetched by npm where it is not there. Raises NoKafkaJs."""
+    kept = Path.home() / ".cache" / f"odradek-kafkajs-{KAFKAJS_VERSION}"
+    modules = kept / "node_modules"
+    if (modules / "kafkajs" / "package.json").is_file():
+        return modules
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        raise NoKafkaJs("KafkaJS needs `node` and `npm`, and they are not both installed here")
+    command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(kept), f"kafkajs@{KAFKAJS_VERSION}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=NPM_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise NoKafkaJs(f"npm did not fetch KafkaJS within {NPM_TIMEOUT_S} s") from None
+    if done.returncode != 0:
+        raise NoKafkaJs(f"npm could not fetch KafkaJS: {done.stderr.strip()[-200:]}")
+    return modules
+
+
 KINDS: dict[str, type[GroupMember]] = {
     "confluent": ConfluentMember,
     "kafka-python": KafkaPythonMember,
     "aiokafka": AiokafkaMember,
 }
+"""The clients in Python, which are always there."""
+FOREIGN_KINDS: dict[str, type[GroupMember]] = {"java": JavaMember, "kafkajs": KafkaJsMember}
+"""Those that another language's tools fetch; see ``need``."""
+
+
+def need(kind: str) -> type[GroupMember]:
+    """A kind of member, fetched where it is not there. Raises NoKafka or NoKafkaJs."""
+    if kind == "java":
+        missing = [tool for tool in ("java", "javac", "mvn") if shutil.which(tool) is None]
+        if missing:
+            raise NoKafka(f"the Java client needs {', '.join(missing)}, which is not installed here")
+        java_classes()
+    if kind == "kafkajs":
+        kafkajs_modules()
+    return {**KINDS, **FOREIGN_KINDS}[kind]

@@ -17,7 +17,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from odradek.protocol.batch import Buffer
-from transport.kafka.datapath import encode_fetch_response, encode_produce_response
+from transport.kafka.datapath import encode_fetch_response, encode_produce_response, read_produce_request
+from transport.kafka.decoding import entity_reader, skip_tags
 from transport.kafka.encoding import entity_encoder
 
 PRODUCE = 0
@@ -25,7 +26,6 @@ FETCH = 1
 API_VERSIONS = 18
 READABLE_PRODUCE_VERSION_MIN = 3
 """Older produce requests are advertised, see ``actors.kafka.versions``, and refused by their handler."""
-TAGS_MAX = 100
 _FIXED = struct.Struct(">hhi")
 _CLIENT_ID = struct.Struct(">h")
 _NO_TRANSACTIONAL_ID = b"\xff\xff"
@@ -64,7 +64,7 @@ def read_request(frame: Buffer, versions: Versions) -> Request:
     try:
         return _read_known(header, memoryview(frame).toreadonly())
     except Exception as error:
-        # kio raises errors of many kinds for bytes that are no message, none of which means a fault here.
+        # Bytes that are no message raise errors of many kinds, none of which means a fault here.
         raise RequestRefused(
             f"api key {header.api_key} version {header.version}: {type(error).__name__}: {error}"
         ) from error
@@ -80,27 +80,12 @@ def _read_known(header: Header, frame: memoryview) -> Request:
     else:
         flexible, read = _request_reader(header.api_key, header.version)
     if flexible:
-        position = _skip_tags(frame, position)
-    try:
-        body, size = read(frame, position)
-        if position + size == len(frame):
-            return Request(header, client_id, body)
-        refused: Exception = RequestRefused(f"{len(frame) - position - size} bytes follow behind the body")
-    except KeyError as error:  # a tag that kio does not know
-        refused = error
-    if not flexible:
-        raise refused
-    return Request(header, client_id, _read_leniently(header, frame, position))
-
-
-def _read_leniently(header: Header, frame: memoryview, position: int) -> Any:
-    """The body of a request that says more than we know, as Kafka reads it; see ``lenient``."""
-    from kio.index import load_request_schema  # noqa: PLC0415  # see ``warm_up``
-
-    from transport.kafka.lenient import entity_reader  # noqa: PLC0415
-
-    body, _ = entity_reader(load_request_schema(header.api_key, header.version))(frame, position)
-    return body
+        position = skip_tags(frame, position)
+    body, end = read(frame, position)
+    if end != len(frame) and not flexible:
+        # A version with tags can say more than we know, and Kafka does not look behind its end either.
+        raise RequestRefused(f"{len(frame) - end} bytes follow behind the body")
+    return Request(header, client_id, body)
 
 
 def _read_client_id(frame: memoryview) -> tuple[str, int]:
@@ -113,37 +98,14 @@ def _read_client_id(frame: memoryview) -> tuple[str, int]:
     return str(frame[start : start + size], "utf-8"), start + size
 
 
-def _read_varint(frame: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 35:
-        byte = frame[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise RequestRefused("a varint has more than five bytes")
-
-
-def _skip_tags(frame: memoryview, position: int) -> int:
-    count, position = _read_varint(frame, position)
-    if count > TAGS_MAX:
-        raise RequestRefused(f"the header has {count} tags")
-    for _ in range(count):
-        _, position = _read_varint(frame, position)
-        size, position = _read_varint(frame, position)
-        position += size
-    return position
-
-
 @cache
 def _request_reader(api_key: int, version: int) -> tuple[bool, Callable[[memoryview, int], tuple[Any, int]]]:
+    if api_key == PRODUCE:
+        return False, read_produce_request
     from kio.index import load_request_schema  # noqa: PLC0415  # see ``warm_up``
-    from kio.serial import entity_reader  # noqa: PLC0415
 
-    schema = load_request_schema(api_key, version)
-    reader: Any = entity_reader(schema)
-    return schema.__flexible__, reader
+    schema: Any = load_request_schema(api_key, version)
+    return schema.__flexible__, entity_reader(schema)
 
 
 @cache

@@ -7,6 +7,7 @@ Rule 2. A response leaves when all before it have left, whenever it was made.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,18 @@ REQUESTS_IN_FLIGHT_MAX = 64
 UNSENT_BYTES_PAUSE = 1 << 20
 BUFFERS_PER_SEND_MAX = 512
 """The system takes 1,024 at most."""
+IDLE_S_MAX = 600.0
+"""A connection on which nothing happens for so long ends, as Kafka's connections.max.idle.ms has it."""
+FRAME_S_MAX = 120.0
+"""A request that has begun must be whole after this."""
+STRANGERS_BYTES_MAX = 512 << 10
+"""The largest request of a client that has yet to log in, as Kafka's sasl.server.max.receive.size."""
+LOG_IN_S_MAX = 60.0
+"""A client that must log in has so long for it."""
+HANDSHAKE_S_MAX = 30.0
+"""A TLS handshake must be done after this."""
+UNREAD_S_MAX = 30.0
+"""A client that takes nothing of its responses for so long is gone."""
 READS_PER_TURN_MAX = 8
 """How often one connection is read before others have their turn."""
 
@@ -47,11 +60,16 @@ class Connection:
         self.heard_s = self.moved_s = self.frame_began_s = now_s
         self.backlog: deque[Buffer] = deque()
         """Whole requests that wait until others are answered; all of one read at most."""
+        self.is_open = True
         self.unsent_bytes = 0
         self.requests_bytes = 0
         self.closes_behind_last = False
         self.takes_tokens = False
         """Whether a frame is a SASL token, and no request; see ``tokens``."""
+        self.opened_s = now_s
+        self.must_log_in = False
+        """Whether this is a stranger still."""
+        self._bytes_max = reader.frame_bytes_max
         self.events = 0
         self._slots: deque[Slot] = deque()
         self._first_request = 0
@@ -59,11 +77,6 @@ class Connection:
         self._unsent: deque[memoryview] = deque()
 
     # -- requests ----------------------------------------------------------------------------------------
-
-    @property
-    def in_flight(self) -> int:
-        """Requests without a response."""
-        return len(self._slots)
 
     @property
     def may_begin(self) -> bool:
@@ -91,6 +104,17 @@ class Connection:
         self.takes_tokens = expected
         self.reader.frame_bytes_min = 0 if expected else REQUEST_BYTES_MIN
 
+    def demand_log_in(self) -> None:
+        """A stranger, until ``admit``: it gets less room and less time."""
+        self.must_log_in = True
+        self._bytes_max = self.reader.frame_bytes_max
+        self.reader.frame_bytes_max = min(self._bytes_max, STRANGERS_BYTES_MAX)
+
+    def admit(self) -> None:
+        """The client is who it said."""
+        self.must_log_in = False
+        self.reader.frame_bytes_max = self._bytes_max
+
     # -- responses ---------------------------------------------------------------------------------------
 
     def correlation_id(self, request: int) -> int:
@@ -109,15 +133,12 @@ class Connection:
                 self._unsent.append(view)
                 self.unsent_bytes += len(view)
 
-    @property
-    def wants_write(self) -> bool:
-        """Whether there is something to send."""
-        return bool(self._unsent)
-
     def send(self, now_s: float) -> None:
         """Send what the socket takes now. Raises OSError where the connection has ended."""
         while self._unsent:
-            buffers = [self._unsent[index] for index in range(min(len(self._unsent), BUFFERS_PER_SEND_MAX))]
+            buffers: Sequence[memoryview] = self._unsent
+            if len(self._unsent) > BUFFERS_PER_SEND_MAX:
+                buffers = list(itertools.islice(self._unsent, BUFFERS_PER_SEND_MAX))
             try:
                 sent = self.stream.send(buffers)
             except BlockingIOError:
@@ -134,3 +155,19 @@ class Connection:
                 return
             sent -= len(first)
             self._unsent.popleft()
+
+    # -- time --------------------------------------------------------------------------------------------
+
+    def overdue(self, now_s: float) -> str | None:
+        """Why this connection has had its time, or None."""
+        if not self.stream.is_ready and now_s - self.heard_s > HANDSHAKE_S_MAX:
+            return "no TLS handshake"
+        if self.must_log_in and now_s - self.opened_s > LOG_IN_S_MAX:
+            return "no log-in"
+        if self.unsent_bytes:
+            return "responses are not read" if now_s - self.moved_s > UNREAD_S_MAX else None
+        if not self.reader.is_between_frames and self.wants_read:
+            late = now_s - self.frame_began_s > FRAME_S_MAX
+            return "a request does not come to its end" if late else None
+        idle_s = now_s - max(self.heard_s, self.moved_s)
+        return "idle" if not self._slots and idle_s > IDLE_S_MAX else None

@@ -1,18 +1,23 @@
-"""The two responses that carry the load, written by hand: to produce and to fetch.
+"""What carries the load, by hand: the request to produce, and the responses to produce and to fetch.
 
-A fetch response is a list of buffers: the batches stand in it as the partition sent them, uncopied.
+The batches of a request are views of its frame. A fetch response is a list of buffers, in which the
+batches stand as the partition sent them, uncopied.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from odradek.protocol.batch import Buffer
+from transport.kafka.decoding import Unreadable
 from transport.kafka.encoding import write_unsigned_varint
 
 _HEAD = struct.Struct(">ii")
+_ACKS = struct.Struct(">hii")
 _COUNT = struct.Struct(">i")
 _NAME = struct.Struct(">h")
 _PRODUCED = struct.Struct(">ihq")
@@ -113,3 +118,46 @@ def _write_name(out: bytearray, name: str, *, flexible: bool) -> None:
     else:
         out += _NAME.pack(len(encoded))
     out += encoded
+
+
+# -- the request that carries the load -----------------------------------------------------------------
+
+
+def read_produce_request(frame: memoryview, position: int) -> tuple[Any, int]:
+    """Versions 3 to 7, and the position behind. The records are views of the frame. Raises Unreadable."""
+    transactional_id, position = _read_name(frame, position)
+    acks, timeout_ms, count = _ACKS.unpack_from(frame, position)
+    position += _ACKS.size
+    topics = []
+    for _ in range(count):
+        name, position = _read_name(frame, position)
+        if name is None:
+            raise Unreadable("a topic without a name")
+        (partition_count,) = _COUNT.unpack_from(frame, position)
+        position += _COUNT.size
+        partitions = []
+        for _ in range(partition_count):
+            index, size = _HEAD.unpack_from(frame, position)
+            position += _HEAD.size
+            records = None
+            if size >= 0:
+                records = frame[position : position + size]
+                position += size
+                if position > len(frame):
+                    raise Unreadable(f"a batch is said to have {size} bytes, which do not follow")
+            partitions.append(SimpleNamespace(index=index, records=records))
+        topics.append(SimpleNamespace(name=name, partition_data=partitions))
+    timeout = timedelta(milliseconds=timeout_ms)
+    body = SimpleNamespace(transactional_id=transactional_id, acks=acks, timeout=timeout, topic_data=topics)
+    return body, position
+
+
+def _read_name(frame: memoryview, position: int) -> tuple[str | None, int]:
+    (size,) = _NAME.unpack_from(frame, position)
+    position += _NAME.size
+    if size < 0:
+        return None, position
+    end = position + size
+    if end > len(frame):
+        raise Unreadable(f"a name is said to have {size} bytes, which do not follow")
+    return str(frame[position:end], "utf-8"), end

@@ -4,8 +4,8 @@ kio's own reader is written in another language and ends the whole process where
 more items than there is memory for. Here a length is compared with what follows before anything is made.
 
 As Kafka does, a reader skips tags that it does not know, so that newer clients may say more than we
-understand, and says where the body ended. A body is read into namespaces with the fields of that version:
-what follows from a missing tag is kio's default, times are ``timedelta``, records a view of the frame.
+understand, and says where the body ended. A body is a named tuple of the fields of that version: a tag
+that is missing has kio's default, times are ``timedelta``, records a view of the frame.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from __future__ import annotations
 import dataclasses
 import struct
 import uuid
-from collections.abc import Callable
+from collections import namedtuple
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cache
-from types import SimpleNamespace
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 TAGS_MAX = 100
@@ -43,9 +43,8 @@ class Unreadable(Exception):
 
 
 class _Step(NamedTuple):
-    """Fields of fixed size that follow one another (``names`` and ``form``), or one field of another kind."""
+    """Fields of fixed size that follow one another (``form``), or one field of another kind (``read``)."""
 
-    names: tuple[str, ...]
     form: struct.Struct | None
     read: Read | None
 
@@ -65,7 +64,7 @@ def read_varint(frame: memoryview, position: int) -> tuple[int, int]:
 
 def skip_tags(frame: memoryview, position: int) -> int:
     """The position behind tags of which none is wanted."""
-    return _read_tags(frame, position, {}, {})
+    return _read_tags(frame, position, {}, [])
 
 
 def _taken(frame: memoryview, position: int, size: int) -> memoryview:
@@ -180,7 +179,7 @@ def _steps(fields: list[dataclasses.Field[Any]], hints: dict[str, Any], *, flexi
     def end_run() -> None:
         if run:
             forms = "".join(_FORMS[field.metadata["kafka_type"]] for field in run)
-            steps.append(_Step(tuple(field.name for field in run), struct.Struct(">" + forms), None))
+            steps.append(_Step(struct.Struct(">" + forms), None))
             run.clear()
 
     for field in fields:
@@ -188,7 +187,7 @@ def _steps(fields: list[dataclasses.Field[Any]], hints: dict[str, Any], *, flexi
             run.append(field)
             continue
         end_run()
-        steps.append(_Step((field.name,), None, _field_reader(field, hints[field.name], flexible=flexible)))
+        steps.append(_Step(None, _field_reader(field, hints[field.name], flexible=flexible)))
     end_run()
     return steps
 
@@ -200,42 +199,63 @@ def entity_reader(entity: Any) -> Read:
     flexible = entity.__flexible__
     fields = dataclasses.fields(entity)
     plain = [field for field in fields if field.metadata.get("tag") is None]
-    tagged = {
-        field.metadata["tag"]: (field.name, _field_reader(field, hints[field.name], flexible=flexible))
-        for field in fields
-        if field.metadata.get("tag") is not None
+    tagged = [field for field in fields if field.metadata.get("tag") is not None]
+    made: Any = namedtuple(entity.__name__, [field.name for field in (*plain, *tagged)])  # type: ignore[misc]
+    make = made._make
+    tags = {
+        field.metadata["tag"]: (
+            len(plain) + number,
+            _field_reader(field, hints[field.name], flexible=flexible),
+        )
+        for number, field in enumerate(tagged)
     }
-    defaults = {name: _default(entity, name) for name, _ in tagged.values()}
+    defaults = [None if field.default is dataclasses.MISSING else field.default for field in tagged]
     steps = _steps(plain, hints, flexible=flexible)
-    times = [field.name for field in plain if field.metadata.get("kafka_type", "").startswith("timedelta")]
+    times = [
+        number
+        for number, field in enumerate(plain)
+        if field.metadata.get("kafka_type", "").startswith("timedelta")
+    ]
+
+    if len(steps) == 1 and steps[0].form is not None and not times and not tagged:
+        return _run_reader(steps[0].form, make, flexible=flexible)
 
     def read_entity(frame: memoryview, position: int) -> tuple[Any, int]:
-        values: dict[str, Any] = dict(defaults)
-        for names, form, read in steps:
+        values: list[Any] = []
+        for form, read in steps:
             if form is not None:
-                values.update(zip(names, form.unpack_from(frame, position), strict=True))
+                values += form.unpack_from(frame, position)
                 position += form.size
             else:
                 assert read is not None
-                values[names[0]], position = read(frame, position)
-        for name in times:
-            values[name] = timedelta(milliseconds=values[name])
+                value, position = read(frame, position)
+                values.append(value)
+        for number in times:
+            values[number] = timedelta(milliseconds=values[number])
+        values += defaults
         if flexible:
-            position = _read_tags(frame, position, tagged, values)
-        return SimpleNamespace(**values), position
+            position = _read_tags(frame, position, tags, values)
+        return make(values), position
 
     return read_entity
 
 
-def _default(entity: Any, name: str) -> Any:
-    """What a tagged field is where it is not there."""
-    field = next(each for each in dataclasses.fields(entity) if each.name == name)
-    return None if field.default is dataclasses.MISSING else field.default
+def _run_reader(form: struct.Struct, make: Callable[[Any], Any], *, flexible: bool) -> Read:
+    """A part of nothing but fields of fixed size, such as a partition of a fetch: there may be thousands."""
+    unpack, size = form.unpack_from, form.size
+
+    def read_run(frame: memoryview, position: int) -> tuple[Any, int]:
+        made = make(unpack(frame, position))
+        position += size
+        return made, _read_tags(frame, position, {}, []) if flexible else position
+
+    return read_run
 
 
 def _read_tags(
-    frame: memoryview, position: int, known: dict[int, tuple[str, Read]], values: dict[str, Any]
+    frame: memoryview, position: int, known: Mapping[int, tuple[int, Read]], values: list[Any]
 ) -> int:
+    """Puts what is known into its place among the values; the position behind the tags."""
     count = frame[position]
     if count == 0:
         return position + 1
@@ -247,7 +267,7 @@ def _read_tags(
         size, position = read_varint(frame, position)
         value = _taken(frame, position, size)
         if tag in known:
-            name, read = known[tag]
-            values[name], _ = read(value, 0)
+            number, read = known[tag]
+            values[number], _ = read(value, 0)
         position += size
     return position

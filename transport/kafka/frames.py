@@ -34,7 +34,7 @@ class FrameReader:
 
     def __init__(self, shared: memoryview, frame_bytes_max: int) -> None:
         self._shared = shared
-        self._frame_bytes_max = frame_bytes_max
+        self.frame_bytes_max = frame_bytes_max
         self.frame_bytes_min = REQUEST_BYTES_MIN
         self._head = b""  # of a length that came in pieces
         self._large = bytearray()
@@ -82,9 +82,9 @@ class FrameReader:
         return frames
 
     def _checked(self, size: int) -> int:
-        if not self.frame_bytes_min <= size <= self._frame_bytes_max:
+        if not self.frame_bytes_min <= size <= self.frame_bytes_max:
             raise FrameRefused(
-                f"a request says that it has {size} bytes; {self.frame_bytes_min} to {self._frame_bytes_max} "
+                f"a request says that it has {size} bytes; {self.frame_bytes_min} to {self.frame_bytes_max} "
                 "are taken here"
             )
         return size

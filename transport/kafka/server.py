@@ -11,7 +11,7 @@ import ipaddress
 import select
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -24,21 +24,13 @@ from transport.kafka.connection import READS_PER_TURN_MAX, Connection
 from transport.kafka.encoding import EncodingError
 from transport.kafka.frames import SHARED_BYTES, FrameReader, FrameRefused
 from transport.kafka.streams import PlainStream, Stream
-from transport.kafka.tokens import BARE_VERSION, begins_tokens, encode_token, read_token
+from transport.kafka.tokens import BARE_VERSION, begins_tokens, encode_token, is_logged_in, read_token
 
 SOCKET = "kafka"
 REQUESTS_PER_TURN_MAX = 512
 ACCEPTS_PER_TURN_MAX = 64
 LISTEN_BACKLOG = 1_024
 SWEEP_INTERVAL_S = 1.0
-IDLE_S_MAX = 600.0
-"""A connection on which nothing happens for so long ends, as Kafka's connections.max.idle.ms has it."""
-FRAME_S_MAX = 120.0
-"""A request that has begun must be whole after this."""
-HANDSHAKE_S_MAX = 30.0
-"""A TLS handshake must be done after this."""
-UNREAD_S_MAX = 30.0
-"""A client that takes nothing of its responses for so long is gone."""
 ACCEPT_PAUSE_S = 1.0
 """Where the process has no descriptors left, it takes no connections for so long."""
 MEMORY_SHARE = 8
@@ -61,6 +53,7 @@ class KafkaListener:
     host: str
     port: int
     wrap: Wrap = PlainStream
+    must_log_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +85,6 @@ class KafkaServer:
         self._listening: dict[int, tuple[socket.socket, KafkaListener]] = {}
         self._by_fd: dict[int, Connection] = {}
         self._by_identity: dict[bytes, Connection] = {}
-        self._sockets: dict[int, socket.socket] = {}
         self._shared = memoryview(bytearray(SHARED_BYTES))
         self._accepted = 0
         self._totals = _Totals()
@@ -102,7 +94,6 @@ class KafkaServer:
         self._closed: list[Message] = []
         self._next_sweep_s = 0.0
         self._accepts_from_s: float | None = None
-        self._stops_reading = False
         self._is_warm = False
         self._reasons: Counter[str] = Counter()
 
@@ -130,28 +121,25 @@ class KafkaServer:
             endpoints[listener.name] = endpoint(listener.host, listening.getsockname()[1])
         return endpoints
 
-    def receive(self, now: Moment) -> Iterator[Message]:
+    def receive(self, now: Moment) -> Sequence[Message]:
         """What has come: requests, and the ends of connections."""
-        taken = 0
+        messages: list[Message] = []
         for fd, events in self._ready():
-            if fd in self._listening:
-                self._accept(fd, now.monotonic_s)
-                continue
             connection = self._by_fd.get(fd)
             if connection is None:
+                if fd in self._listening:
+                    self._accept(fd, now.monotonic_s)
                 continue
             self._touched.add(connection)
-            if events & _WRITE and connection.wants_write:
+            if events & _WRITE and connection.unsent_bytes:
                 self._send(connection, now.monotonic_s)
             if events & _ENDED and not connection.wants_read:
                 self._close(connection, GONE)
-            elif events & ~_WRITE or connection.stream.wants_write:
-                for envelope in self._read(connection, now.monotonic_s):
-                    taken += 1
-                    yield envelope
-            if taken >= REQUESTS_PER_TURN_MAX:
+            elif events != _WRITE or connection.stream.wants_write:
+                self._read(connection, now.monotonic_s, messages)
+            if len(messages) >= REQUESTS_PER_TURN_MAX:
                 break
-        yield from self._take_closed()
+        return self._with_closed(messages)
 
     def reply(self, effect: KafkaReply, now: Moment) -> None:
         """Put a response into its place; it leaves with ``flush``."""
@@ -168,16 +156,20 @@ class KafkaServer:
                 self._log("a response could not be written", {**fields, "error": str(error)})
                 self._close(connection, "a response could not be written")
                 return
-        before = connection.unsent_bytes, connection.requests_bytes
+        unsent_bytes, requests_bytes = connection.unsent_bytes, connection.requests_bytes
         connection.answer(request, response)
-        self._totals.unsent_bytes += connection.unsent_bytes - before[0]
-        self._totals.requests_bytes += connection.requests_bytes - before[1]
+        self._totals.unsent_bytes += connection.unsent_bytes - unsent_bytes
+        self._totals.requests_bytes += connection.requests_bytes - requests_bytes
+        if not unsent_bytes:
+            connection.moved_s = now.monotonic_s
         connection.closes_behind_last |= effect.closes
         self._touched.add(connection)
 
     @staticmethod
     def _encode(connection: Connection, effect: KafkaReply, body: Mapping[str, Any]) -> Sequence[Buffer]:
         """Raises EncodingError."""
+        if connection.must_log_in and is_logged_in(effect.api_key, body):
+            connection.admit()
         if effect.version == BARE_VERSION:
             connection.expect_tokens(not body["is_done"])
             return encode_token(body)
@@ -186,41 +178,33 @@ class KafkaServer:
         correlation_id = connection.correlation_id(cast(int, effect.to.id))
         return encode_response(effect.api_key, effect.version, correlation_id, body)
 
-    def flush(self, now: Moment) -> Iterator[Message]:
+    def flush(self, now: Moment) -> Sequence[Message]:
         """Send what this turn brought; to be called once its effects are performed."""
-        while self._touched:
-            connection = self._touched.pop()
-            if connection.identity not in self._by_identity:
-                continue
-            if connection.wants_write:
+        touched, self._touched = self._touched, set()
+        for connection in touched:
+            if connection.unsent_bytes and connection.is_open:
                 self._send(connection, now.monotonic_s)
-            if connection.identity in self._by_identity:
+            if connection.is_open:
                 self._after_turn(connection)
         if not self._is_warm:
             self._is_warm = True
             warm_up()
         if now.monotonic_s >= self._next_sweep_s:
             self._sweep(now.monotonic_s)
-        self._release_held_back()
-        yield from self._take_closed()
+        if self._held_back:
+            self._release_held_back()
+        return self._with_closed([]) if self._closed else ()
 
     def deadline(self) -> float:
         """When ``flush`` must be called at the latest."""
         return 0.0 if self._more else self._next_sweep_s
 
-    def stop_reading(self) -> None:
-        """Take no more connections and requests."""
-        self._stops_reading = True
-        for fd, (listening, _) in self._listening.items():
-            self._epoll.unregister(fd)
-            listening.close()
-        self._listening.clear()
-
     def close(self) -> None:
         """End every connection."""
         for connection in list(self._by_fd.values()):
             self._close(connection, "the gateway ends")
-        self.stop_reading()
+        for listening, _ in self._listening.values():
+            listening.close()
         self._epoll.close()
 
     # -- connections -------------------------------------------------------------------------------------
@@ -262,6 +246,7 @@ class KafkaServer:
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         fd = accepted.fileno()  # a TLS stream takes the socket away
         try:
+            stream_address = accepted.getsockname()
             stream = listener.wrap(accepted)
         except OSError as error:
             self._count_closed(f"refused at once: {error}")
@@ -269,16 +254,21 @@ class KafkaServer:
             return
         self._accepted += 1
         reader = FrameReader(self._shared, self._options.request_bytes_max)
-        peer = KafkaPeer(_plain_host(host), listener.name)
+        reached = _plain_host(str(stream_address[0]))
+        peer = KafkaPeer(_plain_host(host), listener.name, reached=reached)
         connection = Connection(self._accepted, fd, peer, stream, reader, now_s)
+        if listener.must_log_in:
+            connection.demand_log_in()
         connection.events = _READ
         self._epoll.register(connection.fd, _READ)
         self._by_fd[connection.fd] = connection
         self._by_identity[connection.identity] = connection
 
     def _close(self, connection: Connection, reason: str) -> None:
-        if self._by_identity.pop(connection.identity, None) is None:
+        if not connection.is_open:
             return
+        connection.is_open = False
+        del self._by_identity[connection.identity]
         self._count_closed(reason)
         del self._by_fd[connection.fd]
         self._more.discard(connection.fd)
@@ -290,18 +280,21 @@ class KafkaServer:
         self._totals.unsent_bytes -= connection.unsent_bytes
         self._closed.append(KafkaClosed(connection.identity))
 
-    def _take_closed(self) -> Iterator[Message]:
-        closed, self._closed = self._closed, []
-        yield from closed
+    def _with_closed(self, messages: list[Message]) -> list[Message]:
+        """The messages and, behind them, the ends of connections."""
+        messages += self._closed
+        self._closed.clear()
+        return messages
 
     def _count_closed(self, reason: str) -> None:
         self._reasons[reason] += 1
 
     # -- reading -----------------------------------------------------------------------------------------
 
-    def _read(self, connection: Connection, now_s: float) -> Iterator[Message]:
+    def _read(self, connection: Connection, now_s: float, messages: list[Message]) -> None:
         self._more.discard(connection.fd)
-        yield from self._take_backlog(connection)
+        if connection.backlog:
+            self._take_backlog(connection, messages)
         for _ in range(READS_PER_TURN_MAX):
             if not self._may_read(connection):
                 return
@@ -315,40 +308,38 @@ class KafkaServer:
                 self._close(connection, GONE)
                 return
             self._cut(connection, count, now_s)
-            yield from self._take_backlog(connection)
+            self._take_backlog(connection, messages)
             if not connection.reader.held_bytes:
-                break
+                return
 
     def _may_read(self, connection: Connection) -> bool:
-        if connection.identity not in self._by_identity or self._stops_reading:
-            return False
         if self._totals.requests_bytes >= self._share_bytes and not connection.reader.held_bytes:
             self._held_back.add(connection)
             return False
-        return connection.wants_read
+        return connection.is_open and connection.wants_read
 
     def _cut(self, connection: Connection, count: int, now_s: float) -> None:
+        reader = connection.reader
         connection.heard_s = now_s
-        was_between = connection.reader.is_between_frames
-        held_bytes = connection.reader.held_bytes
+        was_between, held_bytes = reader.is_between_frames, reader.held_bytes
         try:
-            frames = connection.reader.received(count)
+            frames = reader.received(count)
         except FrameRefused as error:
             self._refuse(connection, str(error))
             return
         if frames or was_between:
             connection.frame_began_s = now_s
-        self._totals.frames_bytes += connection.reader.held_bytes - held_bytes
         connection.backlog.extend(frames)
-        if self._totals.frames_bytes > self._share_bytes and connection.reader.held_bytes:
+        self._totals.frames_bytes += reader.held_bytes - held_bytes
+        if self._totals.frames_bytes > self._share_bytes and reader.held_bytes:
             self._close(connection, "too many bytes of requests that are not whole")
 
-    def _take_backlog(self, connection: Connection) -> Iterator[Message]:
+    def _take_backlog(self, connection: Connection, messages: list[Message]) -> None:
         """The requests that are whole, as many as may be in flight; the others wait here."""
-        while connection.backlog and connection.may_begin and connection.identity in self._by_identity:
+        while connection.backlog and connection.may_begin and connection.is_open:
             envelope = self._envelope(connection, connection.backlog.popleft())
             if envelope is not None:
-                yield envelope
+                messages.append(envelope)
 
     def _envelope(self, connection: Connection, frame: Buffer) -> KafkaEnvelope | None:
         try:
@@ -382,8 +373,6 @@ class KafkaServer:
 
     def _send(self, connection: Connection, now_s: float) -> None:
         before_bytes = connection.unsent_bytes
-        if not before_bytes:
-            connection.moved_s = now_s
         try:
             connection.send(now_s)
         except OSError:
@@ -392,18 +381,19 @@ class KafkaServer:
         self._totals.unsent_bytes -= before_bytes - connection.unsent_bytes
 
     def _after_turn(self, connection: Connection) -> None:
-        if connection.closes_behind_last and not connection.wants_write:
+        if connection.closes_behind_last and not connection.unsent_bytes:
             self._close(connection, "closed behind its last answer")
             return
-        if self._totals.unsent_bytes > self._share_bytes and connection.wants_write:
+        if self._totals.unsent_bytes > self._share_bytes and connection.unsent_bytes:
             self._close(connection, "too many bytes of responses are unread")
             return
-        if connection.may_begin and (connection.backlog or connection.stream.has_read_ahead):
-            self._more.add(connection.fd)
         events = 0
-        if connection.wants_read and connection not in self._held_back and not self._stops_reading:
-            events |= _READ
-        if connection.wants_write or connection.stream.wants_write:
+        if connection.may_begin:
+            if connection.backlog or connection.stream.has_read_ahead:
+                self._more.add(connection.fd)
+            if not connection.backlog and connection not in self._held_back:
+                events = _READ
+        if connection.unsent_bytes or connection.stream.wants_write:
             events |= _WRITE
         if events != connection.events:
             self._epoll.modify(connection.fd, events)
@@ -424,7 +414,7 @@ class KafkaServer:
             for fd in self._listening:
                 self._epoll.modify(fd, _READ)
         for connection in list(self._by_fd.values()):
-            reason = _overdue(connection, now_s)
+            reason = connection.overdue(now_s)
             if reason is not None:
                 self._close(connection, reason)
 
@@ -437,19 +427,6 @@ class KafkaServer:
     def closed_by_reason(self) -> Mapping[str, int]:
         """How many connections ended, and why."""
         return self._reasons
-
-
-def _overdue(connection: Connection, now_s: float) -> str | None:
-    """Why a connection has had its time, or None."""
-    if not connection.stream.is_ready and now_s - connection.heard_s > HANDSHAKE_S_MAX:
-        return "no TLS handshake"
-    if connection.wants_write:
-        return "responses are not read" if now_s - connection.moved_s > UNREAD_S_MAX else None
-    if not connection.reader.is_between_frames and connection.wants_read:
-        late = now_s - connection.frame_began_s > FRAME_S_MAX
-        return "a request does not come to its end" if late else None
-    idle_s = now_s - max(connection.heard_s, connection.moved_s)
-    return "idle" if not connection.in_flight and idle_s > IDLE_S_MAX else None
 
 
 def endpoint(host: str, port: int) -> str:

@@ -30,6 +30,11 @@ def begins_tokens(api_key: int, version: int, body: Mapping[str, Any]) -> bool:
     return api_key == SASL_HANDSHAKE and version == 0 and not body["error_code"]
 
 
+def is_logged_in(api_key: int, body: Mapping[str, Any]) -> bool:
+    """Whether this answer says that the client is who it said."""
+    return api_key == SASL_AUTHENTICATE and bool(body["is_done"]) and not body["error_code"]
+
+
 def read_token(frame: Buffer) -> Request:
     """The request that a bare token stands for."""
     return Request(Header(SASL_AUTHENTICATE, BARE_VERSION, 0), "", BareToken(bytes(frame)))

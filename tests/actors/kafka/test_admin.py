@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from actors.effects import Forward
+from actors.actor import KafkaEnvelope, KafkaPeer
+from actors.effects import Forward, Sender
 from actors.kafka.handling import GatewayOptions
 from actors.kafka.registry import SERVED
 from actors.kafka.topic_configs import FIXED
-from actors.messages import SUPERVISOR, MeasureLog, MeasureLogReply
+from actors.messages import SUPERVISOR, GatewayRoute, MeasureLog, MeasureLogReply
 from odradek.protocol.access import Acl, AclFilter
+from odradek.protocol.codec import Encoding
 from odradek.protocol.errors import (
     InvalidConfig,
     KafkaStorageError,
@@ -444,6 +447,22 @@ def test_describe_cluster(rig: AdminRig, version: int) -> None:
         (1, "127.0.0.1", 9093),
     ]
     assert told.cluster_authorized_operations == -(2**31)
+
+
+def test_clients_are_told_where_they_can_reach_a_gateway() -> None:
+    def told(options: GatewayOptions, listens: str, reached: str = "10.0.0.5") -> list[str]:
+        rig = AdminRig(options)
+        rig.actor._table.gateways = [GatewayRoute(index=0, endpoints={"PLAINTEXT": f"{listens}:9092"})]
+        request: Any = SimpleNamespace(include_cluster_authorized_operations=False, endpoint_type=1)
+        sender = Sender("kafka", b"one", False, Encoding.MSGPACK, 1)
+        peer = KafkaPeer("10.0.0.9", "PLAINTEXT", reached=reached)
+        rig.tell(KafkaEnvelope(sender, peer, CLUSTER, 1, "", request, 10))
+        return [broker.host for broker in rig.response().brokers]
+
+    assert told(GatewayOptions(index=0), "127.0.0.1") == ["127.0.0.1"]
+    assert told(GatewayOptions(index=0), "0.0.0.0") == ["10.0.0.5"]
+    assert told(GatewayOptions(index=0), "[::]", reached="fd00::5") == ["fd00::5"]
+    assert told(GatewayOptions(index=0, advertised_host="log.example"), "0.0.0.0") == ["log.example"]
 
 
 def test_there_are_no_controllers_to_be_asked_for(rig: AdminRig) -> None:

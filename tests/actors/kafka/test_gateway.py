@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors.kafka.handling import GatewayOptions
+from actors.kafka.handling import GatewayOptions, Steps
+from actors.kafka.registry import HANDLERS
 from actors.messages import SUPERVISOR
 from odradek.protocol.errors import LeaderNotAvailable, UnknownTopicOrPartition
 from odradek.protocol.messages import (
@@ -191,6 +192,24 @@ def test_what_a_handler_cannot_answer_ends_the_connection(rig: GatewayRig) -> No
     (reply,) = rig.replies
     assert (reply.body, reply.closes) == (None, True)
     assert rig.logs[0].fields["api_key"] == INIT_PRODUCER_ID
+
+
+def test_a_handlers_fault_ends_its_connection_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(_request: object, _context: object) -> Steps:
+        yield from ()
+        raise KeyError("a fault")
+
+    monkeypatch.setitem(HANDLERS, INIT_PRODUCER_ID, faulty)
+    rig = GatewayRig()
+    rig.ask(INIT_PRODUCER_ID, 1, {"transactional_id": None, "transaction_timeout": 0})
+    (reply,) = rig.replies
+    assert (reply.body, reply.closes) == (None, True)
+    (log,) = rig.logs
+    assert (log.fields["level"], log.fields["error"]) == ("error", "KeyError('a fault')")
+    assert "in faulty" in str(log.fields["trace"])
+    rig.replies.clear()
+    rig.ask(METADATA, 9, metadata_body("t"), connection=b"other")
+    assert rig.response().topics[0].name == "t"
 
 
 def test_transactions_are_refused(rig: GatewayRig) -> None:

@@ -77,8 +77,11 @@ def may_ask(rig: GatewayRig) -> bool:
 def failure(rig: GatewayRig, token: bytes) -> tuple[KafkaReply, Any]:
     """The answer to a token that fails: it comes late, and ends the connection."""
     rig.ask(AUTHENTICATE, 2, {"auth_bytes": token})
-    assert not rig.replies, "a failure is answered at once"
-    rig.clock.advance(FAILURE_DELAY_S)
+    for part_s in (0.0, FAILURE_DELAY_S * 0.9):
+        rig.clock.advance(part_s)
+        rig.settle()
+        assert not rig.replies, "a failure is answered at once"
+    rig.clock.advance(FAILURE_DELAY_S * 0.2)
     rig.settle()
     (reply,) = rig.replies
     return reply, rig.response()

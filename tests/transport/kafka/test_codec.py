@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kio.index import load_request_schema
+from kio.serial import entity_reader as kio_entity_reader
 
 from actors.kafka.registry import SERVED
 from tests.support.batches import make_batch
@@ -16,6 +18,7 @@ from tests.support.kafka import fetch_body, produce_body, read_response, request
 from transport.kafka.codec import RequestRefused, encode_response, read_request
 
 HEADER = struct.Struct(">hhi")
+INT32 = st.integers(-(2**31), 2**31 - 1)
 
 
 def test_a_request_is_read_with_its_header() -> None:
@@ -92,11 +95,16 @@ def test_an_array_that_claims_to_be_endless_takes_no_memory(version: int) -> Non
         read_request(frame, SERVED)
 
 
-def test_bytes_behind_the_body_are_refused() -> None:
-    frame = request_frame(1, 12, 1, fetch_body([("t", 0, 0)]))
+def test_bytes_behind_the_body_are_refused_where_there_can_be_none() -> None:
+    frame = request_frame(1, 11, 1, fetch_body([("t", 0, 0)]))
     read_request(frame, SERVED)
     with pytest.raises(RequestRefused, match="1 bytes follow"):
         read_request(frame + b"\0", SERVED)
+
+
+def test_bytes_behind_the_tags_are_not_looked_at_as_in_kafka() -> None:
+    frame = request_frame(1, 12, 1, fetch_body([("t", 0, 0)]))
+    assert read_request(frame + b"\0", SERVED).body == read_request(frame, SERVED).body
 
 
 @pytest.mark.parametrize("version", range(4, 13))
@@ -147,3 +155,67 @@ def test_a_produce_answer_in_every_version(version: int) -> None:
     assert (read.index, read.error_code.value, read.base_offset) == (3, 10, 5)
     assert round(read.log_append_time.timestamp() * 1000) == 77
     assert version < 5 or read.log_start_offset == 2
+
+
+@pytest.mark.parametrize("version", range(3, 8))
+@given(
+    topics=st.lists(
+        st.tuples(
+            st.text(max_size=20),
+            st.lists(
+                st.tuples(st.integers(-(2**31), 2**31 - 1), st.none() | st.binary(max_size=60)), max_size=3
+            ),
+        ),
+        max_size=3,
+    ),
+    acks=st.integers(-(2**15), 2**15 - 1),
+    timeout_ms=st.integers(-(2**31), 2**31 - 1),
+    transactional_id=st.none() | st.text(max_size=9),
+)
+def test_a_produce_request_is_what_kio_reads(
+    version: int, topics: list[Any], acks: int, timeout_ms: int, transactional_id: str | None
+) -> None:
+    body = {
+        "transactional_id": transactional_id,
+        "acks": acks,
+        "timeout": timeout_ms,
+        "topic_data": [
+            {"name": name, "partition_data": [{"index": index, "records": data} for index, data in parts]}
+            for name, parts in topics
+        ],
+    }
+    frame = request_frame(0, version, 1, body)
+    ours = read_request(frame, SERVED).body
+    schema: Any = load_request_schema(0, version)
+    theirs, _ = kio_entity_reader(schema)(memoryview(frame), frame.index(b"test") + 4)
+    assert (ours.transactional_id, ours.acks, ours.timeout) == (
+        theirs.transactional_id,
+        theirs.acks,
+        theirs.timeout,
+    )
+    assert [_plain(topic) for topic in ours.topic_data] == [_plain(topic) for topic in theirs.topic_data]
+
+
+def _plain(topic: Any) -> tuple[str, list[tuple[int, bytes | None]]]:
+    return topic.name, [
+        (part.index, None if part.records is None else bytes(part.records)) for part in topic.partition_data
+    ]
+
+
+@given(st.data())
+def test_a_changed_produce_request_is_read_or_refused(data: st.DataObject) -> None:
+    frame = bytearray(request_frame(0, 7, 1, produce_body({("topic", 0): make_batch(), ("t", 1): None})))
+    for _ in range(data.draw(st.integers(1, 4))):
+        frame[data.draw(st.integers(8, len(frame) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(RequestRefused):
+        read_request(bytes(frame), SERVED)
+
+
+def test_a_produce_request_that_claims_more_than_it_has_is_refused() -> None:
+    frame = request_frame(0, 7, 1, produce_body({("topic", 0): make_batch()}))
+    for cut in range(len(frame) - 60, len(frame)):
+        with pytest.raises(RequestRefused):
+            read_request(frame[:cut], SERVED)
+    claims = HEADER.pack(0, 7, 1) + struct.pack(">hhhii", -1, -1, -1, 1000, 2**31 - 1)
+    with pytest.raises(RequestRefused):
+        read_request(claims, SERVED)

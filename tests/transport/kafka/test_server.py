@@ -17,12 +17,9 @@ from tests.support.batches import make_batch
 from tests.support.clock import FakeClock
 from tests.support.kafka import KafkaSocket, fetch_body, framed, produce_body, request_frame
 from transport.kafka import server as server_module
-from transport.kafka.connection import REQUESTS_IN_FLIGHT_MAX
+from transport.kafka.connection import FRAME_S_MAX, IDLE_S_MAX, REQUESTS_IN_FLIGHT_MAX, UNREAD_S_MAX
 from transport.kafka.server import (
-    FRAME_S_MAX,
-    IDLE_S_MAX,
     SHARE_BYTES_MIN,
-    UNREAD_S_MAX,
     KafkaListener,
     KafkaServer,
     KafkaServerOptions,

@@ -52,7 +52,8 @@ class PartitionReader:
     """One partition of a consumer: what is fetched, and how far the user has been given it.
 
     ``position`` is the next offset to hand out; ``fetch_offset`` the next to ask for. A loop over
-    ``records`` notes the offset of the one it hands out in ``current``.
+    ``records`` notes the offset of the one it hands out in ``current``. ``resume_at`` is where to go on
+    when all that was fetched is handed out: only the user's thread may move what it is reading.
     """
 
     __slots__ = (
@@ -73,7 +74,9 @@ class PartitionReader:
         "log_start_offset",
         "paused",
         "records",
+        "resume_at",
         "retrying",
+        "topic_id",
     )
 
     def __init__(self, key: TopicPartition, position: int, backoff: Backoff) -> None:
@@ -90,6 +93,8 @@ class PartitionReader:
         self.fetching = False
         self.fetches = 0
         self.retrying = False
+        self.resume_at: int | None = None
+        self.topic_id: str | None = None
         self.paused = False
         self.dropped = False
         self.error: OdradekError | None = None
@@ -118,6 +123,7 @@ class PartitionReader:
         self.current = None
         self._position = offset
         self.fetch_offset = offset
+        self.resume_at = None
         self.error = None
 
     def open_next(self, *, check_crcs: bool) -> bool:
@@ -195,6 +201,10 @@ class Fetcher:
     def _fetch(self, reader: PartitionReader) -> None:
         if reader.fetching or reader.retrying or reader.paused or reader.dropped or reader.error is not None:
             return
+        if reader.resume_at is not None:
+            return
+        if reader.topic_id is None:
+            self._note_topic(reader)
         if reader.fetches > FETCHES_OUTDATED_MAX:
             return  # the next one that ends asks anew
         if self._buffered_bytes() >= self._options.prefetch_bytes_max:
@@ -265,19 +275,36 @@ class Fetcher:
             offset = self._reset_offset(error, reply)
             if offset is not None:
                 logger.warning("%s-%d: %s; going on at %d", *reader.key, error, offset)
-                with self._changed:
-                    reader.seek(offset)
+                self._resume_at(reader, offset)
                 return
         if not error.retriable:
             self._set_error(reader, error)
             return
-        self._session.refresh(reader.key.topic)
         reader.retrying = True
-        self._session.network.call_later(reader.backoff.next_s(), lambda: self._retry(reader))
+        self._session.network.call_later(reader.backoff.next_s(), lambda: self._look_up(reader))
+
+    def _look_up(self, reader: PartitionReader) -> None:
+        """Before it is tried again: the topic may have been deleted and made again meanwhile."""
+        self._session.refresh(reader.key.topic, lambda _: self._retry(reader))
 
     def _retry(self, reader: PartitionReader) -> None:
         reader.retrying = False
+        known_id = reader.topic_id
+        self._note_topic(reader)
+        if known_id not in (None, reader.topic_id):
+            logger.warning("%s-%d: the topic was deleted and made again; going on at its start", *reader.key)
+            self._resume_at(reader, 0)
         self._fetch(reader)
+
+    def _note_topic(self, reader: PartitionReader) -> None:
+        topic = self._session.known_topic(reader.key.topic)
+        if topic is not None:
+            reader.topic_id = topic.topic_id
+
+    def _resume_at(self, reader: PartitionReader, offset: int) -> None:
+        with self._changed:
+            reader.resume_at = offset
+            self._changed.notify_all()
 
     def _set_error(self, reader: PartitionReader, error: OdradekError) -> None:
         with self._changed:

@@ -1,8 +1,10 @@
 """Membership: a consumer's place in its group, kept by heartbeats from the I/O thread.
 
-The coordinator says what the member may hold (``target``); the user's thread lets go and takes up, and
-then reports what it holds (``own``). A partition that is being let go is reported until its positions are
-committed, so its next owner begins where this one ended.
+The coordinator says what the member may hold (``target``); the user's thread looks at it (``news``), lets
+go and takes up, and reports what it holds (``own``). A partition that is being let go is reported until its
+positions are committed, so its next owner begins where this one ended; one that is being taken up is
+reported from ``news`` on: should the coordinator want it back meanwhile, nobody else has it before this
+member has let go of it.
 """
 
 from __future__ import annotations
@@ -50,6 +52,16 @@ class Subscription(NamedTuple):
     pattern: str | None
 
 
+class News(NamedTuple):
+    """What the user's thread has to do about its partitions."""
+
+    error: OdradekError | None
+    """What keeps the member from its group; it is tried again."""
+    lost: bool
+    life: int
+    target: set[TopicPartition]
+
+
 class Attention:
     """What a reading loop looks at between two records.
 
@@ -73,7 +85,10 @@ class Attention:
 
 
 class Membership:
-    """One member of one group. ``changed`` guards ``epoch``, ``target``, ``lost`` and ``error``."""
+    """One member of one group.
+
+    ``changed`` guards ``epoch``, ``target``, ``lost``, ``life``, ``error`` and what is being taken up.
+    """
 
     def __init__(
         self,
@@ -94,10 +109,13 @@ class Membership:
         self.target: set[TopicPartition] = set()
         self.lost = False
         """The coordinator has given this member's partitions away."""
+        self.life = 0
+        """Rises when the partitions are lost: a report from before says nothing about the life after it."""
         self.error: OdradekError | None = None
         self.polled_at = time.monotonic()
         self._attention = attention
         self._owned: set[TopicPartition] = set()
+        self._coming: set[TopicPartition] = set()
         self._interval_s = HEARTBEAT_S_DEFAULT
         self._backoff = session.backoff()
         self._beating = False
@@ -105,6 +123,15 @@ class Membership:
         self._away = False
         self._ended = False
         self._timer: Timer | None = None
+
+    # -- from the user's thread ----------------------------------------------------------------
+
+    def news(self, held: set[TopicPartition]) -> News:
+        """What has come of the group since; from now on what is to be taken up counts as owned."""
+        with self._changed:
+            error, self.error = self.error, None
+            self._coming = set() if self.lost else self.target - held
+            return News(error, self.lost, self.life, set(self.target))
 
     # -- from the user's thread, by network.call -----------------------------------------------
 
@@ -118,9 +145,12 @@ class Membership:
         elif not self._ended and not self._away:
             self._send()
 
-    def own(self, partitions: set[TopicPartition]) -> None:
-        """The member now holds exactly these; the coordinator is told at once."""
-        self._owned = partitions
+    def own(self, partitions: set[TopicPartition], coming: set[TopicPartition], life: int) -> None:
+        """The member now holds exactly these and takes up those; the coordinator is told at once."""
+        with self._changed:
+            if life != self.life:
+                return
+            self._owned, self._coming = partitions, coming
         self.beat()
 
     def come_back(self) -> None:
@@ -150,7 +180,7 @@ class Membership:
             assignor=self._options.assignor,
             instance_id=self._options.instance_id,
             rebalance_timeout_ms=int(self._options.poll_interval_ms_max),
-            owned=grouped(self._owned),
+            owned=grouped(self._owned | self._coming),
         )
 
     def leave_request(self) -> GroupHeartbeat:
@@ -173,8 +203,7 @@ class Membership:
             self._accepted(outcome)
             delay_s = self._interval_s
         again, self._again = self._again, False
-        if self.error is None:
-            self._timer = self._session.network.call_later(0 if again else delay_s, self._on_time)
+        self._timer = self._session.network.call_later(0 if again else delay_s, self._on_time)
 
     def _accepted(self, outcome: Outcome) -> None:
         reply = outcome.reply
@@ -183,6 +212,7 @@ class Membership:
             if isinstance(reply.member_id, str):
                 self.member_id = reply.member_id
             self.epoch = reply.member_epoch
+            self.error = None
             if isinstance(reply.heartbeat_interval_ms, int):
                 self._interval_s = max(reply.heartbeat_interval_ms / 1000, HEARTBEAT_S_MIN)
             if isinstance(reply.assignment, list):
@@ -207,14 +237,15 @@ class Membership:
             self.error = error
             self._attention.call()
             self._changed.notify_all()
-        return self._interval_s
+        return self._backoff.next_s()
 
     def _lose(self) -> None:
-        self._owned = set()
         with self._changed:
+            self._owned, self._coming = set(), set()
             self.epoch = JOIN_EPOCH
             self.target = set()
             self.lost = True
+            self.life += 1
             self._attention.call()
             self._changed.notify_all()
 
