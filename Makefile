@@ -2,6 +2,7 @@
 #
 #   make demo      set up, then 336,776 flights in and out through three consumers
 #   make test      set up, then every test and every check
+#   make test-kafka  librdkafka's own test suite against the Kafka gateway (needs Debian's source package)
 #   make lint      only the checks: ruff, mypy, import rules, generated pages
 #   make format    let ruff write the format that `make lint` wants
 #   make bench     compare with the bare machine; numbers go to bench/results/
@@ -25,6 +26,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up-$(notdir $(PYTHON))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
+KAFKA_TESTS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
 TORTURE_ARGS ?=
@@ -33,7 +35,7 @@ FUZZ_SECONDS ?= 130
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-kafka bench-compare bench-peers torture soak fuzz mutants docs wheels clean
+.PHONY: help setup demo test test-kafka lint format bench bench-kafka bench-compare bench-peers torture soak fuzz mutants docs wheels clean
 .DELETE_ON_ERROR:
 
 help:
@@ -52,6 +54,9 @@ demo: $(STAMP)
 
 test: lint
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-kafka: $(STAMP)
+	@$(BIN)/python tools/librdkafka_suite.py $(KAFKA_TESTS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -241,11 +241,13 @@ ASSIGNORS: dict[str, Assignor] = {
     "round-robin": assign_round_robin,
     "sticky": assign_sticky,
 }
-"""By the name that a heartbeat may give. ``round-robin`` is a second spelling of Kafka's name."""
+"""By the name that a heartbeat may give."""
+_SPELLINGS = {"round-robin": "roundrobin"}
+"""Second spellings of Kafka's names: they are one assignor, also where members vote."""
 
 
 def check_assignor(name: str) -> str:
-    """The name itself where there is such an assignor, else UnsupportedAssignor that says which are."""
+    """Its one name where there is such an assignor, else UnsupportedAssignor that says which are."""
     if name not in ASSIGNORS:
         raise UnsupportedAssignor(f"assignor {name[:64]!r} is unknown; known: {', '.join(sorted(ASSIGNORS))}")
-    return name
+    return _SPELLINGS.get(name, name)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -149,7 +150,13 @@ class ClassicGroup:
         if self.state is ClassicState.STABLE and self._wants_the_same(twin.image, member.image):
             self.changes += 1
             member.touch(now_s)
-            return [*answers, Answer(to, self._joined(member))]
+            joined = self._joined(member)
+            if self.leader == new_id and request.may_skip:
+                joined = replace(joined, skip_assignment=True)
+            elif self.leader == new_id:
+                # One that cannot be told to assign nothing would assign by what it does not know yet.
+                joined = replace(joined, leader=twin.id, members=())
+            return [*answers, Answer(to, joined)]
         return [*answers, *self._park_join(member, to, now_s)]
 
     def _wants_the_same(self, before: MemberImage, after: MemberImage) -> bool:
@@ -178,7 +185,7 @@ class ClassicGroup:
         if self.state is ClassicState.PREPARING:
             raise RebalanceInProgress(f"group {self.name!r} is rebalancing; join it again")
         if self.state is ClassicState.STABLE:
-            return [Answer(to, self._synced(member))]
+            return [Answer(to, Synced(self.protocol or "", member.image.assignment))]
         answers = []
         if member.sync is not None:
             answers.append(Answer(member.sync, RebalanceInProgress("a later sync took this one's place")))
@@ -196,7 +203,7 @@ class ClassicGroup:
         answers = []
         for member in self.members.values():
             if member.sync is not None:
-                answers.append(Answer(member.sync, self._synced(member)))
+                answers.append(Answer(member.sync, Synced(self.protocol or "", member.image.assignment)))
                 member.sync = None
                 member.touch(now_s)
         return answers
@@ -422,9 +429,6 @@ class ClassicGroup:
             for each in self.members.values()
         )
         return Joined(self.generation, protocol, leader, member.id, members)
-
-    def _synced(self, member: ClassicMember) -> Synced:
-        return Synced(self.protocol or "", member.image.assignment)
 
     # -- after a restart -----------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ class Joined:
     leader: str
     member_id: str
     members: tuple[ClassicJoined, ...] = ()
+    skip_assignment: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -404,4 +404,5 @@ def _reply(group: ClassicGroup, result: Joined | Synced | OdradekError) -> Reply
         leader=result.leader,
         member_id=result.member_id,
         members=list(result.members),
+        skip_assignment=result.skip_assignment,
     )

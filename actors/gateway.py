@@ -34,6 +34,8 @@ from odradek.protocol.errors import CoordinatorNotAvailable, OdradekError, error
 from odradek.protocol.messages import DeleteRecords, GroupDelete, OffsetCommit, Produce
 
 REQUESTS_PENDING_MAX = 100_000
+FAILURES_TOLD_EVERY_S = 1.0
+"""Failed log-ins are told to the log together, this far apart."""
 SASL_AUTHENTICATE = 36
 BEFORE_LOG_IN = frozenset({17, 18, SASL_AUTHENTICATE})
 """SaslHandshake, ApiVersions, SaslAuthenticate: what a client may ask before it has said who it is."""
@@ -88,6 +90,8 @@ class GatewayActor:
         self._connections: dict[bytes, Connection] = {}
         self._conversations: dict[bytes, set[Conversation]] = {}
         self._watches = Watches(self._forward, self._wake)
+        self._failures = 0  # of log-ins, since they were last told of
+        self._failures_told_s = -FAILURES_TOLD_EVERY_S
         self._now = Moment(0.0, 0)
 
     # -- Actor -----------------------------------------------------------------------------------------
@@ -187,7 +191,7 @@ class GatewayActor:
             except StopIteration as stopped:
                 return [
                     *effects,
-                    *_noted(conversation, stopped.value),
+                    *self._failed_log_in(conversation, stopped.value),
                     self._answer(conversation, stopped.value),
                 ]
             except Exception as error:
@@ -245,6 +249,24 @@ class GatewayActor:
             conversation.sender, context.api_key, context.version, body, context.connection.closing
         )
 
+    def _failed_log_in(self, conversation: Conversation, body: Body | None) -> list[Effect]:
+        """A line for those who watch the log; no more than one in a while, however many guess."""
+        context = conversation.context
+        if context.api_key != SASL_AUTHENTICATE or body is None or not body["error_code"]:
+            return []
+        self._failures += 1
+        if self._now.monotonic_s < self._failures_told_s + FAILURES_TOLD_EVERY_S:
+            return []
+        fields: dict[str, object] = {
+            "level": "warning",
+            "client": context.client_host,
+            "client_id": context.client_id,
+            "error": body["error_message"],
+            "failures": self._failures,
+        }
+        self._failures, self._failures_told_s = 0, self._now.monotonic_s
+        return [Log("a Kafka client could not log in", fields)]
+
     def _fail(self, conversation: Conversation, error: Exception) -> list[Effect]:
         self._end(conversation)
         context = conversation.context
@@ -278,17 +300,3 @@ class GatewayActor:
         for pending in self._pending.take_address(addresses):
             effects += pending.waiter.failed(lost_error(pending.address, writes=pending.writes))
         return effects
-
-
-def _noted(conversation: Conversation, body: Body | None) -> list[Effect]:
-    """A log-in that failed, for those who watch the log."""
-    context = conversation.context
-    if context.api_key != SASL_AUTHENTICATE or body is None or not body["error_code"]:
-        return []
-    fields: dict[str, object] = {
-        "level": "warning",
-        "client": context.client_host,
-        "client_id": context.client_id,
-        "error": body["error_message"],
-    }
-    return [Log("a Kafka client could not log in", fields)]

@@ -212,6 +212,8 @@ class ClassicJoin(Request, tag="classic_join", kw_only=True):
     instance_id: str | None = None
     client_host: str | None = None
     id_first: bool = True
+    may_skip: bool = False
+    """A leader that is back may be told that it leads, and need assign nothing."""
 
 
 class ClassicJoined(msgspec.Struct, frozen=True):
@@ -231,6 +233,7 @@ class ClassicJoinReply(Reply, kw_only=True):
     leader: str | UnsetType = UNSET
     member_id: str | UnsetType = UNSET
     members: list[ClassicJoined] | UnsetType = UNSET
+    skip_assignment: bool = False
 
 
 class ClassicMemberRequest(Request, kw_only=True):

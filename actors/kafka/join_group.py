@@ -2,8 +2,8 @@
 
 Version 0 has no rebalance time-out: the session's is meant. Up to version 3 a new member is in at once;
 from 4 on it gets an id first (MEMBER_ID_REQUIRED) and joins with that. Version 5 has static members.
-No leader is ever told to skip the assignment (version 9): one that comes back computes it and is answered
-with what the group has, and goes on watching its topics.
+A static leader that comes back is told from version 9 on that it leads and need assign nothing; before that,
+as in Kafka, that its old self leads, so that it takes up what the group has.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from actors.operations import Operation, ResourceType
 from odradek.protocol.errors import MemberIdRequired
 
 ID_FIRST_VERSION = 4
+SKIP_VERSION = 9
 
 
 def handle(request: Any, context: Context) -> Steps:
@@ -37,6 +38,7 @@ def handle(request: Any, context: Context) -> Steps:
         "protocol_type": reply.protocol_type,
         "protocol_name": reply.protocol,
         "leader": reply.leader,
+        "skip_assignment": reply.skip_assignment,
         "member_id": reply.member_id,
         "members": [
             {
@@ -64,6 +66,7 @@ def _native(request: Any, context: Context) -> ClassicJoin:
         client_id=client_name(context),
         client_host=shortened(context.client_host) or None,
         id_first=context.version >= ID_FIRST_VERSION,
+        may_skip=context.version >= SKIP_VERSION,
     )
 
 

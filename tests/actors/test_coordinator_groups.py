@@ -270,6 +270,10 @@ def test_the_assignor_is_what_most_ask_for() -> None:
     c.beat("c", -1)
     c.join("d")
     assert describe(c).assignor == "sticky"
+    for member, assignor in (("e", "range"), ("f", "range"), ("g", "round-robin"), ("h", "roundrobin")):
+        c.join(member, assignor=assignor)
+    c.join("i", assignor="round-robin")
+    assert describe(c).assignor == "roundrobin", "two spellings of one"
 
 
 def test_a_static_member_comes_back_to_what_it_had() -> None:

@@ -292,8 +292,11 @@ def test_a_static_member_is_back_and_its_old_self_is_fenced() -> None:
     old = joining.response.member_id
     desk.sync(4, old, 1, {old: b"share"})
     back = desk.join(5, group_instance_id="one").response
-    assert (back.error_code, back.generation_id) == (0, 1)
+    assert (back.error_code, back.generation_id, back.leader) == (0, 1, old)
     assert back.member_id != old
+    again = desk.join(9, group_instance_id="one").response
+    assert (again.leader, again.skip_assignment, len(again.members)) == (again.member_id, True, 1)
+    back = again
     assert desk.beat(4, old, 1, "one") == 82
     assert desk.beat(4, back.member_id, 1, "one") == 0
 

@@ -6,6 +6,8 @@ import asyncio
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 
 import odradek
 from odradek.protocol.access import Acl
+from supervisor.exits import Exit
 from tests.support.broker import BrokerProcess
 from tests.support.certificates import AVAILABLE, WHY_NOT, Authority
 from tests.support.kafka import KafkaSocket, framed
@@ -406,6 +409,27 @@ def test_rules_and_users_outlive_the_gateway_and_the_broker(authority: Authority
     with BrokerProcess(tmp_path / "data", **settings) as broker:
         way = Way(broker, user="till", mechanism="SCRAM-SHA-512")
         assert round_trip("confluent", way, "kept", b"two") == b"one"
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--kafka-security", "ssl", "--kafka-tls-key", "key.pem"], "needs kafka_tls_certificate"),
+        (
+            ["--kafka-security", "ssl", "--kafka-tls-certificate", "none.pem", "--kafka-tls-key", "none.key"],
+            "none.pem with the key none.key cannot be used: No such file",
+        ),
+    ],
+)
+def test_a_listener_that_could_serve_nobody_stops_the_start(
+    tmp_path: Path, flags: list[str], why: str
+) -> None:
+    command = [sys.executable, "-m", "supervisor", "--data", str(tmp_path / "data"), "--port", "0"]
+    done = subprocess.run(
+        [*command, "--kafka-port", "0", *flags], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == Exit.SETTINGS
+    assert why in done.stderr
 
 
 # -- TLS -------------------------------------------------------------------------------------------------

@@ -100,13 +100,13 @@ def _joined(files: Sequence[Path]) -> str:
     return ",".join(map(str, files))
 
 
-def kafka_classpath(maven: str = "mvn") -> str:
+def kafka_classpath(maven: str = "mvn", pom: Path = POM) -> str:
     """Kafka and all that it needs, fetched by Maven where it is not there. Raises NoKafka."""
-    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:16]
     kept = Path.home() / ".m2" / f"odradek-kafka-dump-log-{digest}.classpath"
     if not _usable(kept):
         kept.parent.mkdir(exist_ok=True)
-        command = [maven, "-q", "-B", "-f", str(POM), "dependency:build-classpath"]
+        command = [maven, "-q", "-B", "-f", str(pom), "dependency:build-classpath"]
         try:
             done = subprocess.run(
                 [*command, f"-Dmdep.outputFile={kept}"],

@@ -20,6 +20,7 @@ _INT8 = struct.Struct(">b")
 _INT16 = struct.Struct(">h")
 _INT32 = struct.Struct(">i")
 _INT64 = struct.Struct(">q")
+_FLOAT64 = struct.Struct(">d")
 _REQUIRED = object()
 _NO_UUID = bytes(16)
 
@@ -105,6 +106,8 @@ def _primitive(kafka_type: str, *, flexible: bool, nullable: bool) -> Write:
             return _write_nullable_timestamp
         case "int64" | "timedelta_i64" | "datetime_i64":
             return _packed(_INT64)
+        case "float64":
+            return _packed(_FLOAT64)
         case "uuid":
             return _write_uuid
         case "string":

@@ -621,6 +621,14 @@ def test_delete_acls(rig: AdminRig, version: int) -> None:
     assert gone.pattern_type == 4 and code(gone) == 0
 
 
+@pytest.mark.parametrize("version", versions(48))
+def test_there_are_no_quotas(rig: AdminRig, version: int) -> None:
+    component = {"entity_type": "user", "match_type": 0, "match": "till"}
+    rig.ask(48, version, {"components": [component], "strict": True})
+    told = rig.response()
+    assert (code(told), told.error_message, told.entries) == (0, None, ())
+
+
 # -- users ---------------------------------------------------------------------------------------------
 
 

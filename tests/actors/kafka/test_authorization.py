@@ -272,6 +272,7 @@ CASES: dict[int, list[Case]] = {
         )
     ],
     47: [Case({"group_id": G, "topics": PLACES}, denied(GROUP_DENIED), (group("delete"), topic("read")))],
+    48: [Case({"components": [], "strict": False}, denied(CLUSTER_DENIED), (cluster("describe_configs"),))],
     50: [Case({"users": None}, denied(CLUSTER_DENIED), (cluster("describe"),))],
     51: [
         Case(
@@ -282,7 +283,7 @@ CASES: dict[int, list[Case]] = {
     ],
     60: [Case({"include_cluster_authorized_operations": True, "endpoint_type": 1}, denied())],
 }
-ANSWERED_HERE = {3, 10, 17, 18, 32, 33, 36, 60}
+ANSWERED_HERE = {3, 10, 17, 18, 32, 33, 36, 48, 60}
 """APIs that need ask nobody."""
 PARAMETERS = [
     pytest.param(key, case, id=f"{key}-{number}")

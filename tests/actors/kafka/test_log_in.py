@@ -9,6 +9,7 @@ import pytest
 
 from actors.actor import Envelope, KafkaEnvelope, KafkaPeer
 from actors.effects import KafkaReply, Sender
+from actors.gateway import FAILURES_TOLD_EVERY_S
 from actors.kafka.handling import GatewayOptions
 from actors.kafka.registry import SERVED
 from actors.kafka.sasl import FAILURE_DELAY_S
@@ -171,6 +172,21 @@ def test_a_failure_comes_late_says_the_same_and_ends_the_connection(rig: Gateway
     assert reply.closes
     assert (code(told), told.auth_bytes) == (58, b"")
     assert told.error_message == "authentication by PLAIN failed: the user or the password is wrong"
+
+
+def test_failures_are_told_to_the_log_together(rig: GatewayRig) -> None:
+    def fail() -> None:
+        handshake(rig)
+        failure(rig, b"\0till\0wrong")
+        rig.close()
+
+    for _ in range(5):
+        fail()
+    assert [line.fields["failures"] for line in rig.logs] == [1]
+    rig.clock.advance(FAILURES_TOLD_EVERY_S)
+    fail()
+    assert [line.fields["failures"] for line in rig.logs] == [1, 5]
+    assert rig.logs[0].fields["client"] == "127.0.0.1"
 
 
 def test_a_connection_has_one_try(rig: GatewayRig) -> None:
