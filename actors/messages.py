@@ -114,7 +114,7 @@ class GatewayRoute(msgspec.Struct, kw_only=True):
 
 
 class Routes(Request, tag="routes", kw_only=True):
-    """The whole routing table; each replaces the one before. Sent to routers, gateways and the coordinator."""
+    """The whole routing table; each replaces the last. Sent to routers, gateways and the coordinator."""
 
     version: int
     cluster_id: str
@@ -339,7 +339,7 @@ class EpochEnd(Request, tag="epoch_end", kw_only=True):
 
 
 class EpochEndReply(Reply, kw_only=True):
-    """The largest epoch that is not above the one asked for, and the offset behind its last record; or -1, -1."""
+    """The largest epoch not above the one asked for, and the offset behind its last record; or -1, -1."""
 
     leader_epoch: int | UnsetType = UNSET
     end_offset: int | UnsetType = UNSET

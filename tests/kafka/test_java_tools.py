@@ -1,4 +1,4 @@
-"""Kafka's own command line tools, unchanged, as an administrator over SASL: topics, settings, users, rules."""
+"""Kafka's own command line tools as an administrator over SASL: topics, settings, users, rules."""
 
 from __future__ import annotations
 

@@ -426,7 +426,8 @@ class GroupListing(msgspec.Struct, kw_only=True):
     group: str
     state: str
     type: Annotated[
-        str, Meta(description='"consumer", or "classic": its members use the older protocol of Kafka\'s clients.')
+        str,
+        Meta(description='"consumer", or "classic": its members use the older protocol of Kafka clients.'),
     ] = "consumer"
     members: int = 0
     protocol_type: Annotated[
