@@ -9,8 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from actors.actor import Answer
 from actors.effects import Effect
@@ -39,8 +38,7 @@ class Waiter(Protocol):
         """No reply will come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """One request on its way. ``writes`` tells a lost write, whose outcome is unknown, from a lost read."""
 
     waiter: Waiter

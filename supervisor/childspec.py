@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.messages import Access
 from supervisor.children import Role
-from transport.kafka.tls import TlsFiles
+from transport.kafka.tlsfiles import TlsFiles
 from transport.keys import KeyPair
 
 

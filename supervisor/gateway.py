@@ -13,7 +13,6 @@ from supervisor.childspec import ChildSpec
 from supervisor.logs import EventLog
 from transport.kafka.server import KafkaListener, KafkaServer, KafkaServerOptions, Wrap
 from transport.kafka.streams import PlainStream
-from transport.kafka.tls import TlsStream, server_context
 
 PENDING_REQUESTS_MAX = 100_000
 NONCE_BYTES = 24
@@ -54,6 +53,8 @@ def build_gateway(spec: ChildSpec) -> tuple[GatewayActor, KafkaServer]:
 def _listeners(spec: ChildSpec) -> tuple[KafkaListener, ...]:
     wrap: Wrap = PlainStream
     if spec.tls is not None:
+        from transport.kafka.tls import TlsStream, server_context  # noqa: PLC0415  # loads OpenSSL
+
         wrap = partial(TlsStream, context=server_context(spec.tls))
     must_log_in = bool(spec.sasl_mechanisms)
     return tuple(_listener(name, endpoint, wrap, must_log_in) for name, endpoint in spec.kafka_listeners)

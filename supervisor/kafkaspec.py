@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervisor.kafkasettings import is_encrypted, sasl_mechanisms
 from supervisor.settings import Settings
-from transport.kafka.tls import TlsFiles
+from transport.kafka.tlsfiles import TlsFiles
 
 LISTENERS = {
     "plaintext": "PLAINTEXT",

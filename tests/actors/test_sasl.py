@@ -6,11 +6,13 @@ import base64
 import contextlib
 import hashlib
 import hmac
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.kafka import sasl
 from actors.kafka.sasl import TOKEN_BYTES_MAX, Logins, ScramExchange
 from actors.messages import User
 from odradek.protocol.access import ScramCredential, ScramMechanism, check_credential, check_user_name
@@ -244,6 +246,33 @@ def test_plain_that_fails(token: bytes) -> None:
     with pytest.raises(SaslAuthenticationFailed, match="the user or the password is wrong"):
         exchange.step(token)
     assert exchange.principal is None
+
+
+def test_a_password_that_was_right_is_cheap_when_it_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[bytes] = []
+
+    def counted(credential: ScramCredential, password: bytes) -> bool:
+        hashed.append(password)
+        return is_password(credential, password)
+
+    monkeypatch.setattr(sasl, "is_password", counted)
+    monkeypatch.setattr(sasl, "REMEMBERED_MAX", 2)
+    door = logins(USER, user("other", "pencil"))
+
+    def enters(token: bytes, at: Logins = door) -> bool:
+        exchange = at.begin("PLAIN")
+        with contextlib.suppress(SaslAuthenticationFailed):
+            exchange.step(token)
+        return exchange.principal is not None
+
+    assert all(enters(b"\0user\0pencil") for _ in range(3))
+    assert hashed == [b"pencil"]
+    assert not any(enters(b"\0user\0wrong") for _ in range(2)), "what is wrong is never remembered"
+    assert enters(b"\0other\0pencil") and len(hashed) == 4, "it was another user's"
+    changed = replace(door, users={"user": user("user", "chalk")})
+    assert not enters(b"\0user\0pencil", changed), "the password has changed since"
+    assert enters(b"\0user\0chalk", changed)
+    assert len(door.remembered) <= 2
 
 
 def test_plain_takes_a_user_of_either_mechanism() -> None:

@@ -219,7 +219,7 @@ def test_kafka_python(address: str, topic: str, codec: str | None) -> None:
     if codec in ("snappy", "lz4", "zstd"):
         pytest.importorskip({"snappy": "snappy", "lz4": "lz4.frame", "zstd": "zstandard"}[codec])
     # It warns while it is imported, which only a test may forgive.
-    import kafka  # type: ignore[import-untyped]  # noqa: PLC0415
+    import kafka  # noqa: PLC0415
 
     producer = kafka.KafkaProducer(
         bootstrap_servers=address, acks="all", compression_type=codec, linger_ms=10

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from odradek.protocol.batch import Buffer
 from transport.kafka.datapath import encode_fetch_response, encode_produce_response, read_produce_request
-from transport.kafka.decoding import entity_reader, skip_tags
+from transport.kafka.decoding import begin_request, entity_reader, skip_tags
 from transport.kafka.encoding import entity_encoder
 
 PRODUCE = 0
@@ -81,6 +81,7 @@ def _read_known(header: Header, frame: memoryview) -> Request:
         flexible, read = _request_reader(header.api_key, header.version)
     if flexible:
         position = skip_tags(frame, position)
+    begin_request()
     body, end = read(frame, position)
     if end != len(frame) and not flexible:
         # A version with tags can say more than we know, and Kafka does not look behind its end either.

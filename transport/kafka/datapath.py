@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from odradek.protocol.batch import Buffer
-from transport.kafka.decoding import Unreadable
+from transport.kafka.decoding import Unreadable, take_items
 from transport.kafka.encoding import write_unsigned_varint
 
 _HEAD = struct.Struct(">ii")
@@ -128,6 +128,7 @@ def read_produce_request(frame: memoryview, position: int) -> tuple[Any, int]:
     transactional_id, position = _read_name(frame, position)
     acks, timeout_ms, count = _ACKS.unpack_from(frame, position)
     position += _ACKS.size
+    take_items(max(count, 0))
     topics = []
     for _ in range(count):
         name, position = _read_name(frame, position)
@@ -135,6 +136,7 @@ def read_produce_request(frame: memoryview, position: int) -> tuple[Any, int]:
             raise Unreadable("a topic without a name")
         (partition_count,) = _COUNT.unpack_from(frame, position)
         position += _COUNT.size
+        take_items(max(partition_count, 0))
         partitions = []
         for _ in range(partition_count):
             index, size = _HEAD.unpack_from(frame, position)

@@ -20,6 +20,8 @@ from functools import cache
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 TAGS_MAX = 100
+ITEMS_MAX = 200_000
+"""Items of all lists of one request together: two bytes of a stranger each, and more of our time."""
 _FORMS = {
     "bool": "?",
     "int8": "b",
@@ -40,6 +42,24 @@ Read = Callable[[memoryview, int], tuple[Any, int]]
 
 class Unreadable(Exception):
     """Bytes that are not this message."""
+
+
+class _Items:
+    """How many more items the request that is being read may have; there is one loop in a process."""
+
+    left = ITEMS_MAX
+
+
+def begin_request() -> None:
+    """To be called before each request is read."""
+    _Items.left = ITEMS_MAX
+
+
+def take_items(count: int) -> None:
+    """The request has a list of so many. Raises Unreadable where it has too many in all."""
+    _Items.left -= count
+    if _Items.left < 0:
+        raise Unreadable(f"the request has more than {ITEMS_MAX} items in its lists")
 
 
 class _Step(NamedTuple):
@@ -127,6 +147,7 @@ def _array(read_item: Read, *, flexible: bool, nullable: bool) -> Read:
             return None, position
         if count > len(frame) - position:
             raise Unreadable(f"a list is said to have {count} items, more than bytes follow")
+        take_items(count)
         items = []
         for _ in range(count):
             item, position = read_item(frame, position)

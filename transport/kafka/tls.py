@@ -12,10 +12,10 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from odradek.protocol.batch import Buffer
+from transport.kafka.tlsfiles import TlsFiles
 
 RECORD_BYTES = 16_384
 """What one TLS record holds; small buffers are joined up to this, large ones are written as they are."""
@@ -36,15 +36,6 @@ _ATTRIBUTES = {
 }
 """OpenSSL's names of what a distinguished name is made of, and those of RFC 2253."""
 _ESCAPED = frozenset(',+"\\<>;=')
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """PEM files: the certificate (with its chain), its key, and who signs the certificates of clients."""
-
-    certificate: str
-    key: str
-    client_ca: str = ""
 
 
 class TlsUnusable(Exception):

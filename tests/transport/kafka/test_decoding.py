@@ -17,7 +17,7 @@ from kio.serial import entity_reader as kio_reader
 from actors.kafka.registry import SERVED
 from tests.support.kafka import request_frame
 from transport.kafka.codec import RequestRefused, read_request
-from transport.kafka.decoding import Unreadable, entity_reader
+from transport.kafka.decoding import ITEMS_MAX, Unreadable, begin_request, entity_reader
 from transport.kafka.encoding import entity_encoder
 
 READABLE = [
@@ -63,6 +63,11 @@ def _value(field: dataclasses.Field[Any], kind: Any) -> Any:
         if dataclasses.is_dataclass(each):
             return filled(each)
     return PLAIN[field.metadata["kafka_type"]]
+
+
+@pytest.fixture(autouse=True)
+def _request() -> None:
+    begin_request()
 
 
 @pytest.mark.parametrize(("key", "version"), READABLE)
@@ -155,9 +160,28 @@ def test_lies_are_refused(body: bytes) -> None:
 @given(st.binary(max_size=60))
 def test_no_bytes_do_anything_but_read_or_fail(raw: bytes) -> None:
     for key, version in ((3, 9), (19, 7), (11, 6), (1, 12), (0, 7)):
+        begin_request()
         with contextlib.suppress(*ERRORS):
             _, position = entity_reader(load_request_schema(key, version))(memoryview(raw), 0)
             assert 0 < position <= len(raw)
+
+
+def test_a_request_has_so_many_items_and_no_more() -> None:
+    """Without a bound, 64 MiB of the smallest items would keep a gateway busy for half a minute."""
+
+    def request(topics: int) -> bytes:
+        names = [{"name": "t"}] * topics
+        return request_frame(3, 9, 1, {"topics": names, "allow_auto_topic_creation": False} | FLAGS)
+
+    for _ in range(2):  # each request has its own
+        assert len(read_request(request(ITEMS_MAX), SERVED).body.topics) == ITEMS_MAX
+    with pytest.raises(RequestRefused, match="more than 200000 items"):
+        read_request(request(ITEMS_MAX + 1), SERVED)
+    parts = [{"index": 0, "records": None}] * (ITEMS_MAX // 2)
+    nested = [{"name": "t", "partition_data": parts}] * 2
+    body = {"transactional_id": None, "acks": 1, "timeout": 1, "topic_data": nested}
+    with pytest.raises(RequestRefused, match="more than 200000 items"):
+        read_request(request_frame(0, 7, 1, body), SERVED)
 
 
 def test_times_are_times() -> None:

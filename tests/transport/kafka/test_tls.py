@@ -18,12 +18,12 @@ from transport.kafka.connection import HANDSHAKE_S_MAX, LOG_IN_S_MAX, STRANGERS_
 from transport.kafka.server import KafkaListener, KafkaServer, KafkaServerOptions
 from transport.kafka.tls import (
     WRITE_BYTES_MAX,
-    TlsFiles,
     TlsStream,
     TlsUnusable,
     distinguished_name,
     server_context,
 )
+from transport.kafka.tlsfiles import TlsFiles
 from transport.kafka.tokens import BARE_VERSION
 
 needs_openssl = pytest.mark.skipif(not AVAILABLE, reason=WHY_NOT)
