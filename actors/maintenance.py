@@ -7,8 +7,8 @@ from the loop. Rules:
 1. One pass at a time, one job at a time. A compaction is a job for each segment that it makes, so that others
    come in between.
 2. The time of day may be wrong. Where it moved by more than CLOCK_JUMP_MS_MAX against the monotonic clock
-   since the pass before, age deletes nothing for CLOCK_HOLD_S: time to look, and to set it right. Nothing
-   is compacted then, either: how long a deletion was there to be seen is measured by that clock.
+   since it was last looked at, age deletes nothing for CLOCK_HOLD_S: time to look, and to set it right.
+   Nothing is compacted then, either: how long a deletion was there to be seen is measured by that clock.
 3. What fails is said and tried again with the next pass; it never stops the partition.
 """
 
@@ -72,7 +72,7 @@ class Maintenance:
         elif now.monotonic_s >= self._pass_due_s and self._log.failure is None:
             self._pass_due_s = now.monotonic_s + self._interval_s
             effects += self._pass(now)
-        self._plan_cleaning(now)
+        effects += self._plan_cleaning(now)
         self._take_unlinking(now)
         return effects + self._next_job(now)
 
@@ -89,17 +89,19 @@ class Maintenance:
 
     # -- compaction
 
-    def _plan_cleaning(self, now: Moment) -> None:
+    def _plan_cleaning(self, now: Moment) -> list[Effect]:
         """A compaction where one is due; none goes on where the topic's policy has changed."""
         runs = self._cleaning is not None and self._working is self._cleaning
         if self._cleaning is not None and not runs and not self._log.settings.compacts:
             self._log.give_up_cleaning()
             self._cleaning = None
         if self._cleaning is not None or now.monotonic_s < self._check_due_s:
-            return
+            return []
         self._check_due_s = now.monotonic_s + self._check_interval_s
+        effects = self._watch_clock(now)
         if now.monotonic_s >= self._held_until_s:
             self._cleaning = self._log.plan_cleaning(now.wall_ms, self._free_bytes_min)
+        return effects
 
     def _cleaned(self, error: OSError | None) -> list[Effect]:
         """A run of the compaction has come to its end: its segment takes its place, or it is over."""

@@ -59,7 +59,8 @@ class Rewriting:
     def copy(self, batch: Buffer, header: BatchHeader) -> None:
         """The batch stays as it is."""
         self._close_gone()
-        self._add(batch, header)
+        # A view would hold all that was read around it: where little stays, that is the whole segment.
+        self._add(bytes(batch), header)
 
     def replace(self, batch: bytes, records_removed: int) -> None:
         """What is left of a batch, or what it was made into."""
@@ -111,7 +112,7 @@ class Rewriting:
             self._gone = None
             self._add(batch, read_header(batch))
 
-    def _add(self, batch: Buffer, header: BatchHeader) -> None:
+    def _add(self, batch: bytes, header: BatchHeader) -> None:
         segment = self._segment
         if segment.size + header.size_bytes > FILE_BYTES_MAX:
             raise OSError(errno.EFBIG, f"the cleaned segment {segment.path.name} grows too large")

@@ -12,6 +12,7 @@ Before step 2 a start finds a leftover and unlinks it: the old segments stand. F
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import msgspec
 
 from partitions.checkpoint import Checkpoint, SegmentEntry
 from partitions.files import Files, read_file, write_all
+from partitions.scan import Window, header_at
 from partitions.segment import DELETED_SUFFIX, LOG_SUFFIX, NAME_DIGITS, SUFFIXES
 
 FILE_NAME = "odradek-swap"
@@ -98,14 +100,7 @@ def rename_files(files: Files, directory: Path, swap: Swap) -> list[Path]:
     """Step 3, as far as it is not done; the new names of the old files. Raises OSError."""
     if not _has_size(files, cleaned_file(directory, swap.entry.base_offset, LOG_SUFFIX), swap.entry.size):
         return []
-    renamed = []
-    for base_offset in reversed(swap.sources):
-        for suffix in SUFFIXES:
-            path = segment_file(directory, base_offset, suffix)
-            target = path.with_name(path.name + DELETED_SUFFIX)
-            with suppress(FileNotFoundError):
-                files.rename(path, target)
-                renamed.append(target)
+    renamed = _rename_away(files, directory, swap.sources)
     for suffix in reversed(SUFFIXES):  # the log last: while its cleaned file is there, the swap is not done
         base_offset = swap.entry.base_offset
         with suppress(FileNotFoundError):
@@ -120,10 +115,41 @@ def finish_swap(files: Files, directory: Path, owner: str) -> Swap | None:
     swap = load_swap(files, directory, owner)
     if swap is None:
         return None
-    if rename_files(files, directory, swap):
+    renamed = rename_files(files, directory, swap)
+    finished = is_finished(files, directory, swap)
+    if finished and not renamed and _reaches_its_end(files, directory, swap):
+        # Not every file system keeps renames in order: an old file may stand behind the cleaned one.
+        renamed = _rename_away(files, directory, swap.sources[1:])
+    if renamed:
         files.fsync_directory(directory)
-    # Else it is an old note that came back: what it made was deleted or cleaned again since.
-    return swap if is_finished(files, directory, swap) else None
+    # Not finished: an old note that came back. What it made was deleted or cleaned again since.
+    return swap if finished else None
+
+
+def _rename_away(files: Files, directory: Path, base_offsets: Sequence[int]) -> list[Path]:
+    """The segments' files get the suffix of deleted ones, the last segment's first; their new names."""
+    renamed = []
+    for base_offset in reversed(base_offsets):
+        for suffix in SUFFIXES:
+            path = segment_file(directory, base_offset, suffix)
+            target = path.with_name(path.name + DELETED_SUFFIX)
+            with suppress(FileNotFoundError):
+                files.rename(path, target)
+                renamed.append(target)
+    return renamed
+
+
+def _reaches_its_end(files: Files, directory: Path, swap: Swap) -> bool:
+    """Whether the file in the cleaned one's place covers all of its offsets: a size alone proves little."""
+    descriptor = files.open(segment_file(directory, swap.entry.base_offset, LOG_SUFFIX), create=False)
+    try:
+        window = Window(files, descriptor, swap.entry.size)
+        position, expected = 0, swap.entry.base_offset
+        while (header := header_at(window, position)) is not None and header.base_offset == expected:
+            position, expected = position + header.size_bytes, header.next_offset
+    finally:
+        files.close(descriptor)
+    return (position, expected) == (swap.entry.size, swap.entry.next_offset)
 
 
 def is_finished(files: Files, directory: Path, swap: Swap) -> bool:

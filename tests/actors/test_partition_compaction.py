@@ -9,7 +9,7 @@ import pytest
 
 from actors.actor import Worked
 from actors.effects import Effect
-from actors.maintenance import CLEANING_CHECK_S
+from actors.maintenance import CLEANING_CHECK_S, CLOCK_HOLD_S
 from actors.messages import Configure
 from odradek.protocol.batch import iterate_headers
 from odradek.protocol.messages import Fetch, FetchReply, ListOffsets, ListOffsetsReply, Produce
@@ -174,6 +174,20 @@ def test_damage_ends_the_pass_and_is_said() -> None:
     rig.work()
     assert [event for event, _ in rig.logged] == ["compaction met damage and waits for its repair"]
     assert rig.log.damages == ((0, 0),)
+
+
+@pytest.mark.parametrize("years", [-1, 1])
+def test_a_clock_that_jumped_between_two_passes_is_noticed_before_a_compaction(years: int) -> None:
+    """Passes of retention come seldom; by then compaction would have taken tombstones by the wrong time."""
+    rig = compacted()
+    rig.turn()
+    fill(rig)
+    rig.pass_time(1.0, jump_ms=years * 365 * 24 * 3_600_000)
+    rig.live(2 * CLEANING_CHECK_S)
+    assert rig.jobs == []
+    assert [event for event, _ in rig.logged] == ["the time of day jumped"]
+    rig.live(CLOCK_HOLD_S + CLEANING_CHECK_S)
+    assert len(rig.jobs) == 1, "it goes on"
 
 
 def test_a_clock_that_jumped_compacts_nothing_for_a_while() -> None:

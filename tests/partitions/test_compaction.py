@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from partitions.log import Log
 from partitions.segment import MaxTimestamp, Segment
 from partitions.settings import DAY_MS, LogSettings
 from tests.partitions.compacting import COMPACT, Kept, batch_of, clean, produce, records_of, state_of
-from tests.partitions.harness import DIRECTORY, NOW_MS, open_log
+from tests.partitions.harness import DIRECTORY, NOW_MS, open_log, sync
 from tests.support.batches import make_batch
 from tests.support.simdisk import SimDisk
 
@@ -354,6 +355,28 @@ def test_a_pass_that_is_given_up_leaves_nothing_behind() -> None:
     assert not log.cleaning_done(cleaning, OSError(5, "given up"))
     assert records_of(log) == before
     assert clean(log) == 1
+
+
+def test_what_stays_holds_nothing_of_what_was_read_around_it() -> None:
+    """One small batch of each MiB stays: what is gathered for a write must not keep the MiB in memory."""
+    windows = 24
+    disk = SimDisk()
+    log = open_log(disk, replace(COMPACT, segment_bytes=64 << 20, max_message_bytes=2 << 20))
+    for number in range(windows):
+        produce(log, batch_of([(b"kept-%d" % number, b"v")]), batch_of([(b"big", b"x" * (1 << 20))]))
+    log._writer.roll()
+    sync(log)
+    cleaning = log.plan_cleaning(NOW_MS)
+    assert cleaning is not None
+    tracemalloc.start()
+    try:
+        list(cleaning.run())
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < windows << 19
+    log.cleaning_done(cleaning, None)
+    assert len(records_of(log)) == windows + 1
 
 
 def test_a_disk_without_room_ends_the_pass_and_harms_nothing() -> None:

@@ -155,6 +155,14 @@ def test_power_cut_at_every_operation(part: int) -> None:
         check(disk.crash(operation, keep=MODES[operation // 3 % 3]), told, operation)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_power_cut_where_renames_do_not_wait_for_one_another(seed: int) -> None:
+    """The cleaned file may have its name and an old one behind it still has its own."""
+    for operation in range(BEGIN + 1, END + 1):
+        disk, told = cut(operation)
+        check(disk.crash(2 * operation + seed, keep="scattered"), told, operation)
+
+
 def test_killed_at_every_other_operation() -> None:
     for operation in range(BEGIN + 1, END + 1, 2):
         disk, told = cut(operation)
@@ -168,6 +176,67 @@ def test_power_cut_without_a_checkpoint_left() -> None:
         after = disk.crash(operation)
         after.remove(DIRECTORY / "odradek-checkpoint")
         check(after, told, operation, vouched=False)
+
+
+def swaps_during_syncs(disk: SimDisk, told: Told) -> int:
+    """Passes whose swaps come while a sync is under way, so that no checkpoint can be written at once."""
+    log = fill(disk, told)
+    for _ in range(20):
+        send(log, told)
+    cleaning = log.plan_cleaning(NOW_MS)
+    assert cleaning is not None
+    waited, under_way = 0, True
+    while under_way:
+        offset = log.end_offset
+        told.sent.append(Kept(offset, b"late-%d" % offset, b"value"))
+        batch = batch_of([(b"late-%d" % offset, b"value")])
+        log.append(batch, check_batch(batch), NOW_MS)
+        log.write()
+        ticket = log.sync_begin()
+        assert ticket is not None
+        while log.cleaning_may_go_on:
+            list(cleaning.run())
+            under_way = log.cleaning_done(cleaning, None)
+            waited += under_way and not log.cleaning_may_go_on
+        ticket.run()
+        log.sync_done(ticket, None)
+        told.acknowledged = log.durable_offset
+    log.close()
+    return waited
+
+
+def test_power_cut_between_two_swaps_where_no_checkpoint_could_be_written() -> None:
+    """The second waits for it: there is one note, and it explains one swap."""
+    disk = SimDisk()
+    assert swaps_during_syncs(disk, Told()) > 2, "else this would prove nothing"
+    for operation in range(BEGIN + 1, disk.operations + 1, 2):
+        cut_disk, told = SimDisk(), Told()
+        cut_disk.cut_at = operation
+        with pytest.raises(PowerCut):
+            swaps_during_syncs(cut_disk, told)
+        check(cut_disk.crash(operation, keep=MODES[operation // 2 % 3]), told, operation)
+
+
+def test_what_no_checkpoint_knows_as_closed_is_not_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start takes the cleaned segment as it is: the producers in it must be in the checkpoint."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "no space left on device")
+
+    disk = SimDisk()
+    log = open_log(disk, COMPACT)
+    first = batch_of([(b"key", b"value")], sequence=0)
+    with monkeypatch.context() as patched:
+        patched.setattr("partitions.log.save_checkpoint", full)
+        produce(log, first, *(batch_of([(b"key", b"." * 300)]) for _ in range(12)))
+        assert log.segment_count > 1
+        assert clean(log) == 0
+    after = disk.crash(1, keep="all")
+    again = open_log(after, COMPACT)
+    retried = again.append(first, check_batch(first), NOW_MS)
+    assert (retried.base_offset, retried.duplicate) == (0, True)
+    log.checkpoint()
+    assert clean(log) == 1
 
 
 def swap_moments() -> Iterator[int]:

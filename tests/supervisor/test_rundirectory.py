@@ -135,7 +135,8 @@ def test_the_journal_is_bounded_and_keeps_those_that_live(
         monkeypatch.setattr(rundirectory, "start_time", lambda pid: pid)
         journal = run.path / "processes"
         longest = 0
-        for pid in range(10_000, 10_000 + 3 * JOURNAL_GONE_MAX):
+        first = 5_000_000  # beyond every process id that the system gives, that of the living one too
+        for pid in range(first, first + 3 * JOURNAL_GONE_MAX):
             run.remember(pid)
             run.forget(pid)
             longest = max(longest, journal.read_bytes().count(b"\n"))

@@ -1,7 +1,8 @@
 """SimDisk: a file system in memory that can lose power at any operation.
 
 What was synced stays. Of what was not, ``crash`` keeps any subset of the writes, each maybe torn at
-512 bytes, file sizes with zeros where data did not arrive, and of every directory's changes a prefix.
+512 bytes, file sizes with zeros where data did not arrive, and of every directory's changes a prefix; or any
+of them, as POSIX would allow.
 """
 
 from __future__ import annotations
@@ -63,7 +64,11 @@ class SimDisk:
             raise PowerCut
 
     def crash(self, seed: int, *, keep: str = "subset") -> SimDisk:
-        """The disk after the power came back. ``keep``: "subset" of un-synced work, "none" or "all"."""
+        """The disk after the power came back.
+
+        ``keep``: "subset" of un-synced work, "scattered" with names that do not wait for one another, "none"
+        or "all".
+        """
         dice = random.Random(seed)
         after = SimDisk()
         images: dict[int, Inode] = {}
@@ -71,6 +76,9 @@ class SimDisk:
             entries = dict(self.durable_names.get(folder, {}))
             changes = self.pending_names.get(folder, [])
             count = {"none": 0, "all": len(changes)}.get(keep, dice.randint(0, len(changes)))
+            if keep == "scattered":
+                changes = [change for change in changes if dice.random() < 0.5]
+                count = len(changes)
             for change in changes[:count]:
                 _apply(entries, change)
             after.names[folder] = {
