@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from odradek.protocol.batch import (
     CONTROL_MASK,
+    DELETE_HORIZON_MASK,
     TRANSACTIONAL_MASK,
     BatchHeader,
     Buffer,
@@ -20,6 +21,10 @@ from partitions.log import Log
 
 READS_MAX = 1000
 """A fetch passes over so many stretches without a record before it answers with the last of them."""
+
+
+SEARCH_BYTES = 1 << 20
+"""A time that is not in the batch where it should be is looked for so much at once."""
 
 
 class Found(NamedTuple):
@@ -76,13 +81,17 @@ def first_record(log: Log, offset: int, at_ms: int) -> tuple[int, int]:
     """
     from odradek.protocol.records import decode_batches  # noqa: PLC0415
 
-    offset = max(offset, log.start_offset)
-    while batches := log.read(offset, 1):
-        for record in decode_batches(batches, offset):
-            if record.timestamp >= at_ms:
-                return record.offset, record.timestamp
-        *_, (_, last) = iterate_headers(batches)
-        offset = last.next_offset
+    offset, read_bytes = max(offset, log.start_offset), 1
+    while batches := log.read(offset, read_bytes):
+        view, next_offset = memoryview(batches), offset
+        for position, header in iterate_headers(view):
+            next_offset = header.next_offset
+            if header.max_timestamp < at_ms:
+                continue  # one before it may have claimed a later time than its records bear
+            for record in decode_batches(view[position : position + header.size_bytes], offset):
+                if record.timestamp >= at_ms:
+                    return record.offset, record.timestamp
+        offset, read_bytes = next_offset, SEARCH_BYTES
     return -1, -1
 
 
@@ -96,7 +105,7 @@ def recompressed(batch: Buffer, codec: str) -> tuple[bytes, BatchHeader]:
 
 def check_keys(batch: Buffer, header: BatchHeader) -> None:
     """What compaction asks of a batch: a key in every record. Raises InvalidRecord or CorruptMessage."""
-    from odradek.protocol.sparse import DELETE_HORIZON_MASK, stored_records  # noqa: PLC0415
+    from odradek.protocol.sparse import stored_records  # noqa: PLC0415
 
     if header.attributes & DELETE_HORIZON_MASK:
         raise InvalidRecord(

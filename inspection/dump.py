@@ -16,6 +16,7 @@ from inspection.surroundings import look_around
 from inspection.walk import BrokenPlace, FoundBatch, SegmentFile, codec_name, open_segment
 from odradek.protocol.batch import (
     CONTROL_MASK,
+    DELETE_HORIZON_MASK,
     NO_PRODUCER_ID,
     SEQUENCE_MODULUS,
     TIMESTAMP_TYPE_MASK,
@@ -52,6 +53,7 @@ class BatchItem(msgspec.Struct, frozen=True, tag="batch", tag_field="type"):
     timestamp_type: str
     base_timestamp: int
     max_timestamp: int
+    delete_horizon: int | None
     producer_id: int
     producer_epoch: int
     base_sequence: int
@@ -224,6 +226,7 @@ def _describe(segment: str, position: int, header: BatchHeader, *, crc_ok: bool 
         timestamp_type="LogAppendTime" if header.attributes & TIMESTAMP_TYPE_MASK else "CreateTime",
         base_timestamp=header.base_timestamp,
         max_timestamp=header.max_timestamp,
+        delete_horizon=header.base_timestamp if header.attributes & DELETE_HORIZON_MASK else None,
         producer_id=header.producer_id,
         producer_epoch=header.producer_epoch,
         base_sequence=header.base_sequence,

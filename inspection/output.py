@@ -115,9 +115,17 @@ def _batch(item: BatchItem) -> str:
     return (
         f"{item.segment} @{item.position} offsets {item.base_offset}..{item.last_offset} "
         f"records {item.record_count} bytes {item.size} {item.compression} epoch {item.leader_epoch} "
-        f"{item.timestamp_type} {human_timestamp(item.base_timestamp)}..{human_timestamp(item.max_timestamp)}"
+        f"{item.timestamp_type} {_times(item)}"
         f"{producer}{marks} crc {item.crc:#010x} {'ok' if item.crc_ok else 'BAD'}"
     )
+
+
+def _times(item: BatchItem) -> str:
+    """The base timestamp is the first record's, but where the broker or compaction has its own use for it."""
+    first, latest = human_timestamp(item.base_timestamp), human_timestamp(item.max_timestamp)
+    if item.delete_horizon is not None:
+        return f"..{latest} tombstones until {first}"
+    return latest if item.timestamp_type == "LogAppendTime" else f"{first}..{latest}"
 
 
 def _record(item: RecordItem) -> str:

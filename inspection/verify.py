@@ -17,7 +17,7 @@ from inspection.files import ReadOnlyFiles
 from inspection.indexes import IndexCheck, WrongEntry, read_offset_index, read_time_index
 from inspection.places import PartitionPlace
 from inspection.surroundings import Surroundings, look_around
-from inspection.walk import BrokenPlace, FoundBatch, SegmentFile, codec_name, open_segment
+from inspection.walk import BrokenPlace, FoundBatch, SegmentFile, codec_name, earliest_known, open_segment
 from partitions import checkpoint as checkpoint_file
 from partitions import epochs as epochs_file
 from partitions import swapping
@@ -189,7 +189,7 @@ class _Look:
         codec = codec_name(header.compression)
         verdict.compressions[codec] = verdict.compressions.get(codec, 0) + 1
         if header.record_count > 0 and header.max_timestamp >= 0:
-            verdict.timestamp_min = _least(verdict.timestamp_min, header.base_timestamp)
+            verdict.timestamp_min = _least(verdict.timestamp_min, earliest_known(header))
             verdict.timestamp_max = max(verdict.timestamp_max or 0, header.max_timestamp)
         self._expected = header.next_offset
 

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inspection.files import ReadOnlyFiles, used_bytes
-from odradek.protocol.batch import COMPRESSIONS, HEADER_BYTES, BatchHeader, checksum
+from odradek.protocol.batch import (
+    COMPRESSIONS,
+    DELETE_HORIZON_MASK,
+    HEADER_BYTES,
+    TIMESTAMP_TYPE_MASK,
+    BatchHeader,
+    checksum,
+)
 from partitions.scan import Window, header_at, resume_point, valid_batch
 
 
@@ -105,6 +112,17 @@ def open_segment(files: ReadOnlyFiles, path: Path, base_offset: int) -> Iterator
 def codec_name(codec: int) -> str:
     """The codec of a batch by its number."""
     return COMPRESSIONS[codec] if codec < len(COMPRESSIONS) else f"unknown ({codec})"
+
+
+def earliest_known(header: BatchHeader) -> int:
+    """The earliest time (ms) of a batch's records that its header tells.
+
+    The base timestamp says nothing of them where the broker stamped the batch, or compaction wrote there when
+    its tombstones may go.
+    """
+    if header.attributes & (TIMESTAMP_TYPE_MASK | DELETE_HORIZON_MASK):
+        return header.max_timestamp
+    return header.base_timestamp
 
 
 def _in_order(window: Window, position: int, header: BatchHeader, expected: int) -> bool:

@@ -24,8 +24,14 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from odradek.protocol.batch import CONTROL_MASK, TRANSACTIONAL_MASK, BatchHeader, Buffer
-from odradek.protocol.sparse import DELETE_HORIZON_MASK, StoredRecord, emptied, stored_records, thinned
+from odradek.protocol.batch import (
+    CONTROL_MASK,
+    DELETE_HORIZON_MASK,
+    TRANSACTIONAL_MASK,
+    BatchHeader,
+    Buffer,
+)
+from odradek.protocol.sparse import StoredRecord, emptied, stored_records, thinned
 from partitions.checkpoint import SegmentEntry
 from partitions.files import Files
 from partitions.keymap import KeyMap

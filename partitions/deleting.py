@@ -61,17 +61,16 @@ def is_due_to_close(state: LogState, wall_ms: int) -> bool:
     return settings.compacts and is_overdue(active.created_ms, settings, wall_ms)
 
 
-def rename_segments_below_start(state: LogState, busy: Container[Segment]) -> list[Path]:
-    """Takes the segments that lie wholly below the start offset out of the log; their files' new names.
+def rename_segments_below_start(state: LogState, busy: Container[Segment], renamed: list[Path]) -> bool:
+    """Takes the segments that lie wholly below the start offset out of the log; whether there were any.
 
     ``busy`` segments, which somebody writes or reads, stay, and all behind them: no gap comes between.
-    The names are durable at the end. Raises OSError.
+    ``renamed`` gets their files' new names, which are durable at the end. Raises OSError: then what is not
+    renamed is still the log's, and the next call goes on with it.
     """
     below = takewhile(lambda pair: pair[1].base_offset <= state.start_offset, pairwise(state.segments))
     gone = list(takewhile(lambda segment: segment not in busy, (segment for segment, _ in below)))
-    renamed = []
     for segment in gone:
-        state.segments.remove(segment)
         segment.forget_readers()
         segment.close()
         for path in (segment.path, segment.index.path, segment.time_index.path):
@@ -79,7 +78,8 @@ def rename_segments_below_start(state: LogState, busy: Container[Segment]) -> li
             with suppress(FileNotFoundError):
                 state.files.rename(path, target)
                 renamed.append(target)
+        state.segments.remove(segment)
     if gone:
         state.files.fsync_directory(state.directory)
         state.damages = [item for item in state.damages if item.last >= state.start_offset]
-    return renamed
+    return bool(gone)

@@ -391,10 +391,9 @@ class Log:
         return self._state.start_offset
 
     def _delete_segments_below_start(self) -> None:
-        renamed = rename_segments_below_start(self._state, self._busy() | self._cleaner.busy)
-        if renamed:
+        busy = self._busy() | self._cleaner.busy
+        if rename_segments_below_start(self._state, busy, self._renamed):
             self._reader.forget_positions()
-            self._renamed += renamed
 
     def _busy(self) -> set[Segment]:
         """The segments with bytes that are not known to be durable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,8 @@ CREATE_TIME, LOG_APPEND_TIME = "CreateTime", "LogAppendTime"
 KEEP_CODEC, UNCOMPRESSED = "producer", "uncompressed"
 DELETE, COMPACT = "delete", "compact"
 TRUTH = {"true": True, "false": False}
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
+"""Python would take 1_000 and the digits of every script; whoever reads the setting elsewhere would not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class TopicSetting:
 
     def _parse_int(self, value: object) -> int | None:
         if isinstance(value, bool) or not isinstance(value, int | str):
+            return None
+        if isinstance(value, str) and not _WHOLE_NUMBER.fullmatch(value.strip()):
             return None
         try:
             number = int(value)
@@ -276,6 +281,20 @@ def check_config(config: Mapping[str, object]) -> dict[str, SettingValue]:
         if value is not None:
             checked[name] = setting.check(value)
     return checked
+
+
+def check_together(config: Mapping[str, SettingValue]) -> None:
+    """What single values cannot tell of a topic's checked configuration. Raises InvalidConfig."""
+    least, most = (_chosen(config, name) for name in ("min.compaction.lag.ms", "max.compaction.lag.ms"))
+    if least > most:
+        raise InvalidConfig(
+            f"min.compaction.lag.ms is {least} and max.compaction.lag.ms {most}: a record would have to be "
+            "compacted before it may be; set the first no higher than the second"
+        )
+
+
+def _chosen(config: Mapping[str, SettingValue], name: str) -> int:
+    return int(config.get(name, TOPIC_SETTINGS[name].default))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from odradek.protocol.errors import (
     UnknownTopicOrPartition,
 )
 from odradek.protocol.names import INTERNAL_TOPICS, check_topic_name
-from partitions.settings import check_config
+from partitions.settings import check_config, check_together
 
 CATALOG_FILE_NAME = "catalog.json"
 FORMAT = 1
@@ -109,7 +109,9 @@ class CatalogRules(msgspec.Struct, frozen=True, kw_only=True):
         self._check_name(catalog, name)
         count = self.default_partitions if partitions is None else partitions
         self._check_count(catalog, name, count, count)
-        return Topic(name=name, topic_id=topic_id, partitions=count, config=dict(check_config(config)))
+        checked = check_config(config)
+        check_together(checked)
+        return Topic(name=name, topic_id=topic_id, partitions=count, config=checked)
 
     def more_partitions(self, catalog: Catalog, name: str, partitions: int) -> Topic:
         """The topic with a larger number of partitions; a partition is never taken away."""
@@ -127,7 +129,8 @@ class CatalogRules(msgspec.Struct, frozen=True, kw_only=True):
         topic = catalog.get(name)
         checked = check_config(changes)
         kept = {key: value for key, value in topic.config.items() if key not in changes}
-        return msgspec.structs.replace(topic, config=kept | dict(checked))
+        check_together(kept | checked)
+        return msgspec.structs.replace(topic, config=kept | checked)
 
     def _check_name(self, catalog: Catalog, name: str) -> None:
         check_topic_name(name)

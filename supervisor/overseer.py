@@ -86,7 +86,7 @@ SLEPT_TIMEOUT_SHARE = 1 / 3
 """A gap between ticks longer than both means that the supervisor slept, and maybe its children too."""
 STOP_ORDER = (Role.GATEWAY, Role.ROUTER, Role.PARTITION, Role.COORDINATOR)
 """First nobody brings new requests, then what was accepted becomes durable."""
-STOP_SHARES = {Role.GATEWAY: 0.125, Role.ROUTER: 0.125, Role.PARTITION: 0.5, Role.COORDINATOR: 0.25}
+STOP_SHARES = {Role.GATEWAY: 0.375, Role.ROUTER: 0.125, Role.PARTITION: 0.375, Role.COORDINATOR: 0.125}
 
 _LISTENING = (Role.ROUTER, Role.GATEWAY)
 

@@ -373,8 +373,8 @@ _ALL = (
         "stop_timeout_s",
         "seconds",
         8.0,
-        "How long an orderly stop may take; a quarter is for routers, half for partitions, a quarter for the "
-        "coordinator. What has not ended by then is killed.",
+        "How long an orderly stop may take; half is for gateways and routers, three eighths for partitions, "
+        "the rest for the coordinator. What has not ended by then is killed.",
         "seconds",
         0.4,
         3_600,

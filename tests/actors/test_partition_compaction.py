@@ -11,10 +11,9 @@ from actors.actor import Worked
 from actors.effects import Effect
 from actors.maintenance import CLEANING_CHECK_S, CLOCK_HOLD_S
 from actors.messages import Configure
-from odradek.protocol.batch import iterate_headers
+from odradek.protocol.batch import DELETE_HORIZON_MASK, iterate_headers
 from odradek.protocol.messages import Fetch, FetchReply, ListOffsets, ListOffsetsReply, Produce
 from odradek.protocol.records import decode_batches
-from odradek.protocol.sparse import DELETE_HORIZON_MASK
 from partitions.cleaning import Cleaning
 from partitions.settings import LogSettings
 from tests.actors.test_maintenance import WALL_MS, Rig
@@ -253,6 +252,20 @@ def test_where_no_record_is_left_a_reader_waits_and_then_goes_on_at_the_end() ->
     effects: list[Effect] = rig.turn(produce(batch_of([(b"new", b"v")])))
     brought = [reply for reply in replies(effects) if isinstance(reply.reply, FetchReply)]
     assert [record.offset for record in decode_batches(brought[0].payload[0], start)] == [end]
+
+
+def test_a_batch_that_claims_a_later_time_than_its_records_costs_no_decoding_of_all_that_follows() -> None:
+    """Batches of an earlier time are passed over unread: here they could not be read at all."""
+    rig = Rig(LogSettings())
+    liar = bytearray(batch_of([(b"k", b"v")], timestamp=WALL_MS))
+    liar[35:43] = (WALL_MS + 1_000).to_bytes(8, "big")
+    liar[17:21] = crc32c.crc32c(liar[21:]).to_bytes(4, "big")
+    garbled = make_batch(payload=b"\xff" * 40, timestamp=WALL_MS)
+    late = batch_of([(b"k", b"v")], timestamp=WALL_MS + 500)
+    rig.turn(*(produce(batch) for batch in (bytes(liar), garbled, garbled, late)))
+    for at_ms, expected in ((WALL_MS + 400, 3), (WALL_MS + 700, -1)):
+        asked = ask(ListOffsets(topic="events", partition=0, at=at_ms))
+        assert only_reply(rig.turn(asked), ListOffsetsReply).offset == expected
 
 
 def test_list_offsets_by_time_passes_over_what_is_gone() -> None:

@@ -19,9 +19,9 @@ def partition(tmp_path: Path) -> Path:
     return tmp_path / "events-0"
 
 
-def fill(log: Log, rounds: int = 40) -> None:
+def fill(log: Log, rounds: int = 40, first: int = 0) -> None:
     """Batches of an idempotent producer in two codecs, over a few keys."""
-    for number in range(rounds):
+    for number in range(first, first + rounds):
         pairs = [(b"k%d" % (n * number % 7), b"v" * 60) for n in range(3)]
         codec = "zstd" if number % 3 == 0 else "none"
         append(log, batch_of(pairs, sequence=3 * number, compression=codec))
@@ -60,6 +60,30 @@ def test_a_cleaned_log_is_sound_and_its_numbers_are_true(command: Command, parti
     sparse = [item for item in items if item["type"] == "batch" and item["record_count"] < 3]
     assert any(item["record_count"] == 0 for item in sparse)
     assert not [item for item in items if item["type"] == "damage"]
+
+
+def test_times_are_those_of_the_records_not_of_what_the_broker_wrote_there(
+    command: Command, partition: Path
+) -> None:
+    """A batch that bears the broker's time, and one with the time when its tombstones may go."""
+    log = open_log(partition, replace(COMPACT, delete_retention_ms=5, log_append_time=True))
+    append(log, batch_of([(b"stamped", b"v")], timestamp=1))
+    log.reconfigure(replace(COMPACT, delete_retention_ms=5))
+    fill(log, 10)
+    append(log, batch_of([(b"gone", None)], timestamp=NOW_MS + 50))
+    fill(log, 10, first=10)
+    cleaning = log.plan_cleaning(NOW_MS - 1_000)
+    assert cleaning is not None
+    while list(cleaning.run()) is not None and log.cleaning_done(cleaning, None):
+        pass
+    log.close()
+    batches = [item for item in command("dump", partition, "--json").documents if item["type"] == "batch"]
+    assert [item["delete_horizon"] for item in batches if item["delete_horizon"]] == [NOW_MS - 995]
+    [numbers] = command("stat", partition, "--json").documents
+    assert NOW_MS <= numbers["timestamp_min"] <= numbers["timestamp_max"] == NOW_MS + 50
+    out = command("dump", partition).out
+    assert "1970" not in out
+    assert "tombstones until 2023-11-14T22:13:19.005+00:00" in out
 
 
 def test_a_batch_that_is_missing_from_a_cleaned_segment_is_damage(command: Command, partition: Path) -> None:

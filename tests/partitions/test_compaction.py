@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from odradek.protocol.batch import checksum, iterate_headers, read_header
+from odradek.protocol.batch import DELETE_HORIZON_MASK, checksum, iterate_headers, read_header
 from odradek.protocol.records import decode_batches
-from odradek.protocol.sparse import DELETE_HORIZON_MASK
+from partitions.cleaning import SLICE_RECORDS
 from partitions.compaction import GROUP_SEGMENTS_MAX, Span, decide_compaction, group_segments
 from partitions.files import OpenFiles
 from partitions.log import Log
@@ -116,6 +116,21 @@ def test_the_latest_record_of_each_key_stays_at_its_offset_in_its_codec(codec: s
         read_header(keyed(3, codec=codec)[0]).compression
     }
     assert clean(log) == 0, "what is clean stays as it is"
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_a_batch_of_more_records_than_a_slice_is_cleaned_as_any_other(codec: str) -> None:
+    count = 2 * SLICE_RECORDS + 1
+    settings = replace(COMPACT, segment_bytes=1 << 20, max_message_bytes=1 << 20)
+    disk = SimDisk()
+    pairs: list[Pair] = [(b"key-%d" % (n % 7), b"value-%d" % n) for n in range(count)]
+    log = closed_log(disk, [], settings)
+    for _ in range(3):
+        produce(log, batch_of(pairs, compression=codec))
+        log._writer.roll()
+        sync(log)
+    assert clean(log) >= 1
+    assert [record.offset for record in records_of(log)] == [*range(3 * count - 7, 3 * count)]
 
 
 def test_every_offset_can_be_fetched_and_leads_to_the_next_record() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -303,6 +303,45 @@ def test_an_old_note_that_comes_back_changes_nothing() -> None:
         disk.fdatasync(descriptor)
         disk.close(descriptor)
         check(disk, told, step)
+
+
+def two_passes(disk: SimDisk) -> tuple[list[Kept], int]:
+    """Of the first segment both make one of the same size; what is kept, and where the second begins.
+
+    The first empties a producer's batch, the second takes what is left of it: both forms have 61 bytes.
+    """
+    small = replace(COMPACT, segment_bytes=7000, compaction_map_bytes_max=500, checkpoint_bytes=1 << 20)
+    log = open_log(disk, small)
+    produce(log, batch_of([(b"key-1", b"." * 2000)], sequence=0))
+    produce(log, *(batch_of([(b"key-%d" % number, b"." * 2000)]) for number in range(1, 22)))
+    log.reconfigure(replace(small, segment_bytes=14_000))
+    first = log.plan_cleaning(NOW_MS)
+    assert first is not None
+    list(first.run())
+    assert not log.cleaning_done(first, None)
+    produce(log, *(batch_of([(b"later", b".")], sequence=number) for number in range(1, 6)))
+    begin, expected = disk.operations, records_of(log)
+    second = log.plan_cleaning(NOW_MS)
+    assert second is not None
+    list(second.run())
+    assert first.swap is not None
+    assert second.swap is not None
+    assert first.swap.entry.size == second.swap.entry.size
+    return expected, begin
+
+
+def test_a_note_that_was_unlinked_cannot_meet_the_file_of_the_next_pass() -> None:
+    """Both are of one segment and of one size, but the file is not whole yet."""
+    disk = SimDisk()
+    expected, begin = two_passes(disk)
+    for operation in range(begin + 1, disk.operations + 1):
+        cut_disk = SimDisk()
+        cut_disk.cut_at = operation
+        with pytest.raises(PowerCut):
+            two_passes(cut_disk)
+        for seed in range(30):
+            log = open_log(cut_disk.crash(seed, keep="scattered"), COMPACT)
+            assert (log.damages, records_of(log)) == ((), expected), (operation, seed)
 
 
 def test_a_failed_note_stops_compaction_until_the_next_start() -> None:

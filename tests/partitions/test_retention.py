@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from odradek.protocol.errors import InvalidConfig, KafkaStorageError
+from partitions.errors import StorageFull
 from partitions.log import Log
 from partitions.retention import EXPIRED_SEGMENTS_MAX, Kept, SegmentFacts, decide_retention
 from partitions.settings import DAY_MS, LogSettings, check_config
@@ -74,7 +76,7 @@ def test_the_start_never_goes_back() -> None:
     assert decide_retention(25, closed((1, 0), (1, 0), (1, 10**9)), 1, keep(1), 1_000).start_offset == 25
 
 
-@pytest.mark.parametrize("value", ["-2", "1.5", "soon", True, 2**63])
+@pytest.mark.parametrize("value", ["-2", "1.5", "soon", True, 2**63, "1_000", "\u0663", ""])
 def test_values_that_mean_nothing_are_refused(value: object) -> None:
     with pytest.raises(InvalidConfig, match=r"retention\.ms is .* it must be a whole number of milliseconds"):
         check_config({"retention.ms": value})
@@ -130,6 +132,32 @@ def test_files_are_renamed_first_and_unlinked_by_the_job() -> None:
     assert sum(unlinking.run()) > 9 * 240
     assert not [name for name in disk.names[DIRECTORY] if name.endswith(".deleted")]
     assert list(unlinking.run()) == [], "a job that runs twice finds nothing"
+
+
+def test_a_rename_that_fails_loses_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was renamed gives its space back, what was not is deleted by the next pass."""
+    disk = SimDisk()
+    log = filled(disk)
+    rename = disk.rename
+
+    def refuse(source: Path, target: Path) -> None:
+        if source.name == f"{3:020d}.log":
+            raise OSError(28, "no space left on device")
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "rename", refuse)
+        with pytest.raises(StorageFull):
+            log.advance_start(6, unlink_later=True)
+    assert log.start_offset == 6
+    log.advance_start(7, unlink_later=True)
+    unlinking = log.take_unlinking()
+    assert unlinking is not None
+    list(unlinking.run())
+    left = sorted(name for name in disk.names[DIRECTORY] if name[:1].isdecimal() and ".log" in name)
+    assert left == [f"{n:020d}.log" for n in (6, 9)]
+    log.close()
+    assert open_log(disk).recovery.from_checkpoint
 
 
 def test_the_active_segment_is_closed_when_it_is_expired() -> None:

@@ -93,7 +93,8 @@ def test_the_ready_file_tells_where_and_sigterm_ends_in_order(broker: BrokerProc
     ready = broker.ready
     assert ready["pid"] == broker.pid
     assert ready["router"].startswith("tcp://127.0.0.1:")
-    assert (ready["kafka"], ready["http"]) == (None, None)
+    assert ready["kafka"].startswith("127.0.0.1:")
+    assert (ready["gateways"], ready["http"]) == ([ready["kafka"]], None)
     with Client(broker) as client:
         create(client)
         assert client.produce(b"kept") == 0
@@ -112,7 +113,7 @@ def test_status_and_ps_name_every_process(broker: BrokerProcess) -> None:
         create(client)
         status = client.status()
     partitions = ["partition:events-0", "partition:events-1"]
-    assert list(status) == ["supervisor", "coordinator", "router:0", *partitions]
+    assert list(status) == ["supervisor", "coordinator", "router:0", "gateway:0", *partitions]
     assert status["supervisor"]["pid"] == broker.pid
     for actor in status.values():
         assert actor["state"] == "serving"
@@ -122,6 +123,7 @@ def test_status_and_ps_name_every_process(broker: BrokerProcess) -> None:
         assert actor["uptime_s"] > 0
     assert broker.titles() == [
         "odradek: coordinator",
+        "odradek: gateway 0",
         "odradek: partition events-0",
         "odradek: partition events-1",
         "odradek: router 0",
@@ -321,7 +323,7 @@ def test_kill_of_the_supervisor_leaves_no_orphan(broker: BrokerProcess) -> None:
         create(client)
         client.produce(b"kept")
     tree = broker.tree()
-    assert len(tree) == 5
+    assert len(tree) == 6
     broker.kill()
     assert wait_gone(tree, PATIENCE_S) == []
     with Client(broker.start()) as client:

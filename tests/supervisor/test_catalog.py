@@ -110,6 +110,18 @@ def test_settings_change_together_or_not_at_all() -> None:
     assert CATALOG.get("events").config == {"segment.bytes": 4096}
 
 
+def test_settings_that_contradict_one_another_are_refused_however_they_come_together() -> None:
+    lags = {"min.compaction.lag.ms": "100", "max.compaction.lag.ms": "50"}
+    with pytest.raises(InvalidConfig, match=r"min\.compaction\.lag\.ms is 100 and max\S+ 50"):
+        RULES.new_topic(CATALOG, "lagging", 1, lags, "id")
+    changed = CATALOG.with_changed(RULES.altered(CATALOG, "events", {"max.compaction.lag.ms": 50}))
+    with pytest.raises(InvalidConfig, match=r"set the first no higher"):
+        RULES.altered(changed, "events", {"min.compaction.lag.ms": 51})
+    assert (
+        RULES.altered(changed, "events", {"min.compaction.lag.ms": 50}).config["min.compaction.lag.ms"] == 50
+    )
+
+
 def test_a_name_is_free_again_only_when_its_directories_are_gone() -> None:
     deleting = CATALOG.with_deleting("events")
     assert deleting.find("events") is None

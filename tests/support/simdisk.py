@@ -251,7 +251,7 @@ def _resize(content: bytearray, size: int) -> None:
 def _survivor(inode: Inode, dice: random.Random, keep: str) -> Inode:
     image = bytearray(inode.durable)
     for position, data in inode.pending:
-        if keep == "none" or (keep == "subset" and dice.random() < 0.3):
+        if keep == "none" or (keep in ("subset", "scattered") and dice.random() < 0.3):
             continue
         if data is None:
             _resize(image, position)

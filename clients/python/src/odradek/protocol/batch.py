@@ -41,6 +41,8 @@ COMPRESSION_MASK = 0x07
 TIMESTAMP_TYPE_MASK = 0x08
 TRANSACTIONAL_MASK = 0x10
 CONTROL_MASK = 0x20
+DELETE_HORIZON_MASK = 0x40
+"""Kafka's bit (KIP-534): base timestamp is the time (ms) from which on the batch's tombstones may go."""
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 """The names of the codecs, by the number that stands in a batch's attributes."""
 

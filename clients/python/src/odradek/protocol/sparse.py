@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 import crc32c
@@ -22,6 +23,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from odradek.protocol.batch import (
     COMPRESSION_MASK,
     COMPRESSIONS,
+    DELETE_HORIZON_MASK,
     HEADER_BYTES,
     LENGTH_END,
     MAGIC,
@@ -33,8 +35,6 @@ from odradek.protocol.batch import (
 from odradek.protocol.inflate import inflate_batch
 from odradek.protocol.records import new_builder
 
-DELETE_HORIZON_MASK = 0x40
-"""Kafka's bit (KIP-534): base timestamp is the time (ms) from which on the batch's tombstones may go."""
 NO_TIMESTAMP = -1
 NO_EPOCH = NO_SEQUENCE = -1
 
@@ -71,7 +71,8 @@ def stored_records(batch: Buffer) -> Iterator[StoredRecord]:
 
     Raises CorruptMessage, MessageTooLarge or UnsupportedCompressionType as ``inflate_batch`` does.
     """
-    return iter(DefaultRecordBatch(inflate_batch(batch)))
+    # The codec's batch is an iterator that may be asked for once: who takes some records at a time asks again.
+    return islice(DefaultRecordBatch(inflate_batch(batch)), None)
 
 
 def gone(first_offset: int, last_offset: int, leader_epoch: int) -> bytes:
