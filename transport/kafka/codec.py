@@ -11,9 +11,12 @@ does not know yet which we speak.
 
 from __future__ import annotations
 
+import importlib
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from odradek.protocol.batch import Buffer
@@ -100,12 +103,26 @@ def _read_client_id(frame: memoryview) -> tuple[str, int]:
 
 
 @cache
+def _schemas() -> ModuleType:
+    """kio's index of schemas, loaded when the first is needed: see ``warm_up``.
+
+    Where hypothesis is installed kio loads that, too, which takes longer than all the rest and 10 MB.
+    """
+    hides = "hypothesis" not in sys.modules
+    if hides:
+        sys.modules["hypothesis"] = None  # type: ignore[assignment]  # so that importing it fails
+    try:
+        return importlib.import_module("kio.index")
+    finally:
+        if hides:
+            del sys.modules["hypothesis"]
+
+
+@cache
 def _request_reader(api_key: int, version: int) -> tuple[bool, Callable[[memoryview, int], tuple[Any, int]]]:
     if api_key == PRODUCE:
         return False, read_produce_request
-    from kio.index import load_request_schema  # noqa: PLC0415  # see ``warm_up``
-
-    schema: Any = load_request_schema(api_key, version)
+    schema: Any = _schemas().load_request_schema(api_key, version)
     return schema.__flexible__, entity_reader(schema)
 
 
@@ -113,9 +130,7 @@ def _request_reader(api_key: int, version: int) -> tuple[bool, Callable[[memoryv
 def _response_encoder(
     api_key: int, version: int
 ) -> tuple[bool, Callable[[bytearray, Mapping[str, Any]], None]]:
-    from kio.index import load_response_schema  # noqa: PLC0415
-
-    schema = load_response_schema(api_key, version)
+    schema = _schemas().load_response_schema(api_key, version)
     return schema.__flexible__, entity_encoder(schema)
 
 
