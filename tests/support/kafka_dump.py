@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.fetched import once
+
 POM = Path(__file__).resolve().parent.parent / "kafka" / "pom.xml"
 MAIN_CLASS = "kafka.tools.DumpLogSegments"
 FETCH_TIMEOUT_S = 300
@@ -100,6 +102,7 @@ def _joined(files: Sequence[Path]) -> str:
     return ",".join(map(str, files))
 
 
+@once
 def kafka_classpath(maven: str = "mvn", pom: Path = POM) -> str:
     """Kafka and all that it needs, fetched by Maven where it is not there. Raises NoKafka."""
     digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:16]

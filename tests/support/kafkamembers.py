@@ -19,6 +19,7 @@ from typing import Any
 
 import confluent_kafka
 
+from tests.support.fetched import once
 from tests.support.kafka_dump import NoKafka, kafka_classpath
 
 MEMBERS = Path(__file__).resolve().parent.parent / "kafka" / "members"
@@ -308,6 +309,7 @@ class KafkaJsMember(ProcessMember):
         return ["node", str(MEMBERS / "group_member.js"), *words], {"NODE_PATH": str(kafkajs_modules())}
 
 
+@once
 def java_classes() -> Path:
     """Where the Java member is compiled. Raises NoKafka where it cannot be."""
     source = MEMBERS / "GroupMember.java"
@@ -325,6 +327,7 @@ class NoKafkaJs(Exception):
     """KafkaJS cannot be had here; the message says why."""
 
 
+@once
 def kafkajs_modules() -> Path:
     """Where KafkaJS is, fetched by npm where it is not there. Raises NoKafkaJs."""
     kept = Path.home() / ".cache" / f"odradek-kafkajs-{KAFKAJS_VERSION}"

@@ -71,7 +71,7 @@ def stored_records(batch: Buffer) -> Iterator[StoredRecord]:
 
     Raises CorruptMessage, MessageTooLarge or UnsupportedCompressionType as ``inflate_batch`` does.
     """
-    # The codec's batch is an iterator that may be asked for once: who takes some records at a time asks again.
+    # The codec's batch gives its iterator once, and who takes some records at a time asks for it again.
     return islice(DefaultRecordBatch(inflate_batch(batch)), None)
 
 
