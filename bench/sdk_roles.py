@@ -32,13 +32,12 @@ def send(bootstrap: str, topic: str, record_count: int) -> None:
 
 def send_many(bootstrap: str, topic: str, record_count: int) -> None:
     """Chunks of SEND_MANY_CHUNK values; the clock stops when all are acknowledged."""
-    source = itertools.cycle(values())
+    chunk = list(itertools.islice(itertools.cycle(values()), SEND_MANY_CHUNK))
     with Producer(bootstrap) as producer:
         producer.send(topic, b"warm up").result(30)
         begun = time.perf_counter()
         for start in range(0, record_count, SEND_MANY_CHUNK):
-            count = min(SEND_MANY_CHUNK, record_count - start)
-            producer.send_many(topic, list(itertools.islice(source, count)))
+            producer.send_many(topic, chunk[: record_count - start])
         producer.flush()
         say(records=record_count, seconds=time.perf_counter() - begun)
 

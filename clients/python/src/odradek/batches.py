@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from itertools import count, islice, repeat
+from itertools import islice
 from typing import Any, TypeAlias
 
 import msgspec
@@ -37,13 +37,17 @@ class Clock:
 
 
 class Run(msgspec.Struct, gc=False, eq=False):
-    """Many values for a batch's writer, from ``position`` on; as many as fit are taken."""
+    """Many values for a batch's writer, from ``position`` on; as many as fit are taken.
+
+    ``taken`` came before them in the same call: of one that cannot be sent the user learns which it was.
+    """
 
     values: Sequence[Any]
     keys: Sequence[Any] | None
     position: int
     headers: list[tuple[str, bytes | None]]
     timestamp: int | None
+    taken: int = 0
 
 
 Item: TypeAlias = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]], int | None]
@@ -167,21 +171,22 @@ class Batch:
             self.count = index
 
     def _take_run(self, append: Any, index: int, run: Run, clock_ms: int) -> Span | None:
+        """As many as fit, or up to a value that is no buffer: the long way looks at that one."""
         stamp = clock_ms if run.timestamp is None else run.timestamp
-        last = None
-        # map() calls the encoder from C; the loop only has to notice that the batch is full.
-        for metadata in map(
-            append,
-            count(index),
-            repeat(stamp),
-            repeat(None) if run.keys is None else islice(run.keys, run.position, None),
-            islice(run.values, run.position, None),
-            repeat(run.headers),
-        ):
-            if metadata is None:
-                break
-            last = metadata
-        return None if last is None else Span(self, index, last.offset + 1 - index, stamp)
+        first, headers = index, run.headers
+        values = islice(run.values, run.position, None)
+        with contextlib.suppress(TypeError, BufferError):
+            if run.keys is None:
+                for value in values:
+                    if append(index, stamp, None, value, headers) is None:
+                        break
+                    index += 1
+            else:
+                for key, value in zip(islice(run.keys, run.position, None), values, strict=True):
+                    if append(index, stamp, key, value, headers) is None:
+                        break
+                    index += 1
+        return Span(self, first, index - first, stamp) if index > first else None
 
     @property
     def empty(self) -> bool:

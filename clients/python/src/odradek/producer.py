@@ -375,6 +375,9 @@ class Producer:
         """Encode a run into one partition after the other, or into the one that is given."""
         queues = self._queues[topic]
         while run.position < len(run.values):
+            if type(run.values[run.position]) not in _BYTES_OR_NONE:
+                done, rest = run.values[: run.position], run.values[run.position :]
+                run.values = [*done, *_all_bytes(rest, "values", run.taken + run.position)]
             with self._accumulator.lock:
                 queue = self._accumulator.sticky_queue(topic) if partition is None else queues[partition]
                 self._fill(queue, run, spans)
@@ -478,20 +481,23 @@ if hasattr(os, "register_at_fork"):
 
 
 def _checked_run(
-    values: list[Any],
-    keys: list[Any] | None,
+    values: Sequence[Any],
+    keys: Sequence[Any] | None,
     taken: int,
     headers: list[tuple[str, bytes | None]],
     timestamp: int | None,
 ) -> Run:
-    """Values and keys as bytes, as many as there are of both."""
+    """Values and keys as bytes, as many as there are of both; values alone as they are.
+
+    To look at each of those would cost a tenth of sending it: the codec refuses what is no buffer.
+    """
     if keys is not None:
-        values = values[: len(keys)]
+        values = _all_bytes(values[: len(keys)], "values", taken)
         keys = _all_bytes(keys, "keys", taken)
-    return Run(_all_bytes(values, "values", taken), keys, 0, headers, timestamp)
+    return Run(values, keys, 0, headers, timestamp, taken)
 
 
-def _all_bytes(data: list[Any], what: str, taken: int) -> list[Any]:
+def _all_bytes(data: Sequence[Any], what: str, taken: int) -> Sequence[Any]:
     if set(map(type, data)) <= _BYTES_OR_NONE:
         return data
     return [as_bytes(each, f"{what}[{taken + at}]") for at, each in enumerate(data)]
