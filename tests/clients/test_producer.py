@@ -456,7 +456,7 @@ def test_send_many_takes_whatever_has_bytes_in_order(broker: FakeBroker) -> None
     values = [b"0", b"1", "2", bytearray(b"3"), None, memoryview(b"5x")[::2], b"6"] * 40
     expected = [b"0", b"1", b"2", b"3", None, b"5", b"6"] * 40
     with Producer(broker.endpoint) as producer:
-        results = producer.send_many("events", values).results(WAIT_S)  # type: ignore[arg-type]
+        results = producer.send_many("events", values).results(WAIT_S)
     assert [result.offset for result in results] == list(range(len(values)))
     assert [record.value for record in broker.records("events")] == expected
 
