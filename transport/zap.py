@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import zmq
 from zmq.utils import z85
-from zmq.utils.monitor import parse_monitor_message
 
 from transport.multipart import receive, send
 from transport.sockets import Context, Socket, doorkeeper_listener
@@ -107,6 +106,9 @@ class Doorkeeper:
 
     def count_failures(self, monitor: Socket) -> None:
         """Read what a monitor has seen."""
+        # It brings asyncio and OpenSSL along, which a broker without keys need not hold in memory.
+        from zmq.utils.monitor import parse_monitor_message  # noqa: PLC0415
+
         for _ in range(EVENTS_PER_TURN_MAX):
             try:
                 event = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
