@@ -186,7 +186,7 @@ class KafkaServer:
                 self._send(connection, now.monotonic_s)
             if connection.is_open:
                 self._after_turn(connection)
-        if not self._is_warm:
+        if self._accepted and not self._is_warm:
             self._is_warm = True
             warm_up()
         if now.monotonic_s >= self._next_sweep_s:
