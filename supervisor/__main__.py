@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import supervisor.crc32c_alone  # noqa: F401  # before anything that imports crc32c
 from supervisor.exits import BROKER_EXITS, Exit
 from supervisor.settings import (
     SETTINGS,

@@ -15,7 +15,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib import metadata
 from pathlib import Path
 
 from setproctitle import setproctitle
@@ -34,6 +33,7 @@ from supervisor.processes import ProcessStarter
 from supervisor.restarts import RestartPolicy
 from supervisor.rundirectory import RunDirectory, RunDirectoryUnusable, run_directory_path
 from supervisor.settings import Settings, principals
+from supervisor.version import VERSION
 
 PRIVATE_UMASK = 0o077
 
@@ -150,7 +150,7 @@ def _supervise(
         clients=keyring.watch.clients if keyring is not None else None,
     )
     overseer = Overseer(options, topics, gatekeeper, os.getpid(), time.monotonic())
-    server = f"odradek {metadata.version('odradek-broker')}"
+    server = f"odradek {VERSION}"
     pair = keyring.pair if keyring is not None else None
     specs = SpecWriter(settings, data.path, run, catalog.offsets_topic_id, server, pair)
     control = ControlServer(run.control)

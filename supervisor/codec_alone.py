@@ -28,8 +28,8 @@ def load_codec_alone() -> bool:
         return False
     root = Path(spec.submodule_search_locations[0])
     before = set(sys.modules)
-    _stand_in(PACKAGE, root)
-    _stand_in(f"{PACKAGE}.record", root / "record")
+    stand_in(PACKAGE, root)
+    stand_in(f"{PACKAGE}.record", root / "record")
     try:
         codec = importlib.import_module(CODEC)
         facade = ModuleType(FACADE)
@@ -44,7 +44,8 @@ def load_codec_alone() -> bool:
     return True
 
 
-def _stand_in(name: str, directory: Path) -> None:
+def stand_in(name: str, directory: Path) -> None:
+    """An empty package in the place of the real one; its modules can be imported all the same."""
     package = ModuleType(name)
     package.__path__ = [str(directory)]
     sys.modules[name] = package
