@@ -8,7 +8,13 @@ from hypothesis import settings
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
-FOR_TESTS = ("ODRADEK_FAULTS", "ODRADEK_POWER_CUTS", "ODRADEK_POWER_CUT_SEED", "ODRADEK_SEED")
+FOR_TESTS = (
+    "ODRADEK_FAULTS",
+    "ODRADEK_POWER_CUTS",
+    "ODRADEK_POWER_CUT_SEED",
+    "ODRADEK_SEED",
+    "ODRADEK_SEEDS",
+)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,9 +9,7 @@ import pytest
 
 EVERYTHING = os.environ.get("ODRADEK_FAULTS") == "all"
 
-long = pytest.mark.skipif(
-    not EVERYTHING, reason="a longer fault test: set ODRADEK_FAULTS=all, as .ci/run does"
-)
+long = pytest.mark.skipif(not EVERYTHING, reason="a longer fault test: ODRADEK_FAULTS=all make test runs it")
 """Marks a test that only the longer tier runs."""
 
 Value = TypeVar("Value")
