@@ -28,7 +28,7 @@ from actors.kafka.handling import (
 from actors.kafka.sasl import Logins, decoy_secret_of
 from actors.kafka.watches import Watches
 from actors.messages import COORDINATOR, Access, Routes
-from actors.pending import PendingTable, Waiter, lost_error
+from actors.pending import PendingTable, Waiter
 from actors.routing import RoutingTable
 from odradek.protocol.errors import CoordinatorNotAvailable, OdradekError, error_from_wire
 from odradek.protocol.messages import DeleteRecords, GroupDelete, OffsetCommit, Produce
@@ -102,23 +102,19 @@ class GatewayActor:
         match message:
             case KafkaEnvelope():
                 return self._begin(message)
-            case Answer(token=token):
-                pending = self._pending.take(token)
-                return pending.waiter.answered(message) if pending is not None else ()
-            case Undeliverable(token=token, error=error):
-                pending = self._pending.take(token)
-                return pending.waiter.failed(error) if pending is not None else ()
+            case Answer() | Undeliverable():
+                return self._pending.deliver(message)
             case KafkaClosed(identity=identity):
                 self._forget(identity)
                 return ()
             case Envelope(request=Routes() as routes):
                 effects, lost = self._table.replace(routes)
-                return [*effects, *self._fail_lost(lost)]
+                return [*effects, *self._pending.lose(lost)]
             case Envelope(request=Access() as access):
                 self.take_access(access)
                 return ()
             case Lost(address=address):
-                return self._fail_lost({address})
+                return self._pending.lose({address})
         raise TypeError(f"a gateway has no use for {message!r}")
 
     def take_access(self, access: Access) -> None:
@@ -294,9 +290,3 @@ class GatewayActor:
             conversation.is_over = True
             self._watches.remove(conversation)
             conversation.steps.close()
-
-    def _fail_lost(self, addresses: set[str]) -> list[Effect]:
-        effects: list[Effect] = []
-        for pending in self._pending.take_address(addresses):
-            effects += pending.waiter.failed(lost_error(pending.address, writes=pending.writes))
-        return effects

@@ -1,4 +1,4 @@
-"""What a router asked and has not been answered yet: bounded, and with an end for each.
+"""What a router or a gateway asked and has not been answered yet: bounded, and with an end for each.
 
 A waiter says what to do with the answer, or with the error that came instead. Deadlines are kept in
 slots of SLOT_S, each once, so that a request that was answered in time leaves no more than its empty slot.
@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from actors.actor import Answer
+from actors.actor import Answer, Undeliverable
 from actors.effects import Effect
 from actors.messages import COORDINATOR
 from odradek.protocol.errors import (
@@ -95,10 +95,26 @@ class PendingTable:
         self._slots[pending.slot].discard(token)
         return pending
 
+    def deliver(self, message: Answer | Undeliverable) -> Sequence[Effect]:
+        """What follows from the end of a request; nothing for one that ended before."""
+        pending = self.take(message.token)
+        if pending is None:
+            return ()
+        if isinstance(message, Answer):
+            return pending.waiter.answered(message)
+        return pending.waiter.failed(message.error)
+
     def take_address(self, addresses: set[str]) -> list[Pending]:
         """Every request that was on its way to one of these addresses."""
         tokens = [token for token, pending in self._pending.items() if pending.address in addresses]
         return [pending for token in tokens if (pending := self.take(token)) is not None]
+
+    def lose(self, addresses: set[str]) -> list[Effect]:
+        """What follows from the end of these actors: nothing that was on its way to them will be answered."""
+        effects: list[Effect] = []
+        for pending in self.take_address(addresses):
+            effects += pending.waiter.failed(lost_error(pending.address, writes=pending.writes))
+        return effects
 
     def deadline(self) -> float | None:
         """The monotonic second of the next time-out."""

@@ -143,14 +143,10 @@ class RouterActor:
                 return ()
             case Envelope():
                 return self._receive_request(message)
-            case Answer(token=token):
-                pending = self._pending.take(token)
-                return pending.waiter.answered(message) if pending is not None else ()
-            case Undeliverable(token=token, error=error):
-                pending = self._pending.take(token)
-                return pending.waiter.failed(error) if pending is not None else ()
+            case Answer() | Undeliverable():
+                return self._pending.deliver(message)
             case Lost(address=address):
-                return self._fail_lost({address})
+                return self._pending.lose({address})
         raise TypeError(f"a router syncs nothing: {message!r}")
 
     def settle(self, now: Moment) -> Sequence[Effect]:
@@ -179,15 +175,9 @@ class RouterActor:
 
     def _take_routes(self, routes: Routes) -> Sequence[Effect]:
         effects, lost = self._table.replace(routes)
-        effects += self._fail_lost(lost)
+        effects += self._pending.lose(lost)
         for name in [name for name in self._waiting.topics if self._table.all_serve(name)]:
             effects += self._retry_waiting(name)
-        return effects
-
-    def _fail_lost(self, addresses: set[str]) -> list[Effect]:
-        effects: list[Effect] = []
-        for pending in self._pending.take_address(addresses):
-            effects += pending.waiter.failed(lost_error(pending.address, writes=pending.writes))
         return effects
 
     # -- requests --------------------------------------------------------------------------------------

@@ -18,13 +18,11 @@ import pytest
 from actors.actor import Moment
 from actors.effects import Effect, Reply
 from actors.journal import Journal
-from actors.partition import PartitionActor
 from odradek.protocol.batch import read_header
 from odradek.protocol.errors import OdradekError
 from partitions import producers
-from partitions.producers import Producers
-from partitions.tickets import SyncTicket
 from tests.simulation.ordeal import BATCHES, MEMBERS, PRODUCERS, NotLive, Ordeal
+from tests.simulation.sabotage import answer_before_the_sync, recognize_no_retry, sync_nothing
 from tests.support.checker.judging import Verdict
 from tests.support.tiers import in_tier
 
@@ -108,26 +106,6 @@ def test_the_ordeals_are_worth_their_name() -> None:
 
 
 # -- without a protection -----------------------------------------------------------------------------
-
-
-def answer_before_the_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    write = PartitionActor._write
-
-    def impatient(actor: PartitionActor) -> list[Effect]:
-        effects = write(actor)
-        effects += [waiting.reply for waiting in actor._undurable]
-        actor._undurable.clear()
-        return effects
-
-    monkeypatch.setattr(PartitionActor, "_write", impatient)
-
-
-def sync_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SyncTicket, "run", lambda ticket: None)
-
-
-def recognize_no_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Producers, "check", lambda producers, header, **state: None)
 
 
 def check_no_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

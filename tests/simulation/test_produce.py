@@ -12,17 +12,15 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
-from actors.effects import Effect
-from actors.partition import PartitionActor
 from odradek.protocol.codec import Encoding, encode
 from odradek.protocol.errors import OdradekError, OutOfOrderSequenceNumber, UnknownProducerId, WireError
 from odradek.protocol.messages import Fetch, FetchReply, Produce, ProduceReply
 from odradek.protocol.records import decode_batches, new_builder
 from partitions.log import Log
-from partitions.producers import Producers
 from partitions.recovery import Recovery
 from partitions.settings import LogSettings
 from partitions.tickets import SyncTicket
+from tests.simulation.sabotage import answer_before_the_sync, recognize_no_retry, sync_nothing
 from tests.support.network import ROUTER, MemoryBroker
 from transport.memory import Faults
 
@@ -265,26 +263,6 @@ def test_every_acknowledged_record_is_there_once_at_its_offset_and_in_order(seed
     check(simulation)
 
 
-def answer_before_the_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    write = PartitionActor._write
-
-    def impatient(actor: PartitionActor) -> list[Effect]:
-        effects = write(actor)
-        effects += [waiting.reply for waiting in actor._undurable]
-        actor._undurable.clear()
-        return effects
-
-    monkeypatch.setattr(PartitionActor, "_write", impatient)
-
-
-def sync_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SyncTicket, "run", lambda ticket: None)
-
-
-def forget_producers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Producers, "check", lambda producers, header, **state: None)
-
-
 def show_what_is_not_durable(monkeypatch: pytest.MonkeyPatch) -> None:
     begin = Log.sync_begin
 
@@ -308,7 +286,7 @@ def keep_what_follows_a_torn_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         answer_before_the_sync,
         sync_nothing,
-        forget_producers,
+        recognize_no_retry,
         show_what_is_not_durable,
         keep_what_follows_a_torn_batch,
     ],
