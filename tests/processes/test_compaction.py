@@ -117,7 +117,9 @@ def test_the_latest_of_each_key_stays_through_compaction_kill_and_restart() -> N
         broker.stop()
         assert verdict_of(broker.data) == []
         broker.start()
-        assert read_all(broker) == records
+        after = read_all(broker)  # a pass may have ended since, so it may be less, but nothing else
+        assert set(after) <= set(records)
+        assert known_in_the_end(after) == latest(sent)
 
 
 def test_a_record_without_a_key_is_refused_and_its_neighbours_are_not() -> None:
