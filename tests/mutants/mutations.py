@@ -1,7 +1,8 @@
 """Mutations: the broker's protections, each switched off from outside, and the test that must then fail.
 
 The product has no switch for any of this. A mutation replaces a function in a process of the tests
-(``plugin``), or in every process of a real broker (``site/sitecustomize.py``).
+(``plugin``), in every process of a real broker (``site/sitecustomize.py``), or in one test, which gives
+its monkeypatch's setattr.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 VARIABLE = "ODRADEK_MUTANT"
+Put = Callable[[Any, str, Any], None]
+"""What replaces: of an object, the attribute of that name, by that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +35,17 @@ def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
-def sync_nothing() -> None:
+def sync_nothing(put: Put = setattr) -> None:
     """fdatasync is not called; all else goes on as if it had been."""
-    _module("partitions.tickets").SyncTicket.run = _nothing
+    put(_module("partitions.tickets").SyncTicket, "run", _nothing)
 
 
-def sync_no_names() -> None:
+def sync_no_names(put: Put = setattr) -> None:
     """Directories are not synced: a new file, or a rename, may be gone after a power cut."""
-    _module("tests.support.simdisk").SimDisk.fsync_directory = _nothing
+    put(_module("tests.support.simdisk").SimDisk, "fsync_directory", _nothing)
 
 
-def replace_files_unsynced() -> None:
+def replace_files_unsynced(put: Put = setattr) -> None:
     """A small file is renamed into its place before its content is on the disk."""
     _module("partitions.log")  # whoever calls it by name is loaded
     real = _module("partitions.files").replace_file
@@ -57,10 +60,10 @@ def replace_files_unsynced() -> None:
     def careless(given: Any, path: Any, content: bytes) -> None:
         real(Unsynced(given), path, content)
 
-    _everywhere("replace_file", real, careless)
+    _everywhere("replace_file", real, careless, put)
 
 
-def acknowledge_before_the_sync() -> None:
+def acknowledge_before_the_sync(put: Put = setattr) -> None:
     """acks=all is answered once the bytes are in the page cache."""
     actor_class = _module("actors.partition").PartitionActor
     write = actor_class._write
@@ -71,10 +74,10 @@ def acknowledge_before_the_sync() -> None:
         actor._undurable.clear()
         return effects
 
-    actor_class._write = impatient
+    put(actor_class, "_write", impatient)
 
 
-def acknowledge_commits_before_the_sync() -> None:
+def acknowledge_commits_before_the_sync(put: Put = setattr) -> None:
     """A committed offset is answered before it is durable."""
     reply, journal_class = _module("actors.effects").Reply, _module("actors.journal").Journal
     write = journal_class._write_round
@@ -86,65 +89,66 @@ def acknowledge_commits_before_the_sync() -> None:
             journal._in_flight.held.clear()
         return effects
 
-    journal_class._write_round = impatient
+    put(journal_class, "_write_round", impatient)
 
 
-def recognize_no_retry() -> None:
+def recognize_no_retry(put: Put = setattr) -> None:
     """A batch that comes again is written again."""
-    _module("partitions.producers").Producers.check = _nothing
+    put(_module("partitions.producers").Producers, "check", _nothing)
 
 
-def let_old_producers_in() -> None:
+def let_old_producers_in(put: Put = setattr) -> None:
     """A producer of an older epoch still writes."""
-    _module("partitions.producers")._check_new_epoch = _nothing
+    put(_module("partitions.producers"), "_check_new_epoch", _nothing)
 
 
-def believe_the_wall_clock() -> None:
+def believe_the_wall_clock(put: Put = setattr) -> None:
     """A clock that jumped makes the log forget its producers."""
-    _module("partitions.producers").PRODUCERS_KEPT = 0
+    put(_module("partitions.producers"), "PRODUCERS_KEPT", 0)
 
 
-def take_damaged_batches() -> None:
+def take_damaged_batches(put: Put = setattr) -> None:
     """A batch that was damaged on its way is taken."""
-    _module("actors.partition").check_batch = _module("odradek.protocol.batch").read_header
+    put(_module("actors.partition"), "check_batch", _module("odradek.protocol.batch").read_header)
 
 
-def believe_every_batch_on_the_disk() -> None:
+def believe_every_batch_on_the_disk(put: Put = setattr) -> None:
     """Recovery and reading compare no checksum."""
-    _module("partitions.scan").checksum = lambda view: int.from_bytes(view[17:21], "big")
+    put(_module("partitions.scan"), "checksum", lambda view: int.from_bytes(view[17:21], "big"))
 
 
-def keep_what_follows_a_torn_batch() -> None:
+def keep_what_follows_a_torn_batch(put: Put = setattr) -> None:
     """After a power cut, batches that nobody acknowledged stay behind a hole."""
-    _module("partitions.recovery").Recovery._durable_bound = _nothing
+    put(_module("partitions.recovery").Recovery, "_durable_bound", _nothing)
 
 
-def forget_the_start_offset() -> None:
+def forget_the_start_offset(put: Put = setattr) -> None:
     """Files go before it is durable that the log starts behind them."""
-    _module("partitions.log").save_start_offset = _nothing
+    put(_module("partitions.log"), "save_start_offset", _nothing)
 
 
-def lock_nothing() -> None:
+def lock_nothing(put: Put = setattr) -> None:
     """Two processes may have one log, and two brokers one data directory."""
-    _module("fcntl").flock = _nothing
+    put(_module("fcntl"), "flock", _nothing)
 
 
-def let_old_members_commit() -> None:
+def let_old_members_commit(put: Put = setattr) -> None:
     """A member of an epoch that has passed, or that holds the partition no more, still commits."""
     committing = _module("actors.committing")
-    committing._check_committer = committing._check_owner = _nothing
+    put(committing, "_check_committer", _nothing)
+    put(committing, "_check_owner", _nothing)
 
 
-def let_old_members_stay() -> None:
+def let_old_members_stay(put: Put = setattr) -> None:
     """A heartbeat with an old epoch is taken for one of now."""
-    _module("actors.membership").check_epoch = _nothing
+    put(_module("actors.membership"), "check_epoch", _nothing)
 
 
-def _everywhere(name: str, real: Any, fake: Any) -> None:
+def _everywhere(name: str, real: Any, fake: Any, put: Put) -> None:
     """In every module that has imported it by name."""
     for module in list(sys.modules.values()):
         if getattr(module, name, None) is real:
-            setattr(module, name, fake)
+            put(module, name, fake)
 
 
 ORDEAL = "tests/simulation/test_ordeal.py::test_what_is_promised_holds_and_everything_comes_to_its_end"

@@ -15,14 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from actors.actor import Moment
-from actors.effects import Effect, Reply
-from actors.journal import Journal
-from odradek.protocol.batch import read_header
 from odradek.protocol.errors import OdradekError
-from partitions import producers
+from tests.mutants.mutations import (
+    Put,
+    acknowledge_before_the_sync,
+    acknowledge_commits_before_the_sync,
+    believe_the_wall_clock,
+    recognize_no_retry,
+    sync_nothing,
+    take_damaged_batches,
+)
 from tests.simulation.ordeal import BATCHES, MEMBERS, PRODUCERS, NotLive, Ordeal
-from tests.simulation.sabotage import answer_before_the_sync, recognize_no_retry, sync_nothing
 from tests.support.checker.judging import Verdict
 from tests.support.tiers import in_tier
 
@@ -108,42 +111,21 @@ def test_the_ordeals_are_worth_their_name() -> None:
 # -- without a protection -----------------------------------------------------------------------------
 
 
-def check_no_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.partition.check_batch", lambda batch: read_header(batch))
-
-
-def believe_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(producers, "PRODUCERS_KEPT", 0)
-
-
-def answer_commits_before_the_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    write = Journal._write_round
-
-    def impatient(journal: Journal, now: Moment) -> list[Effect]:
-        effects = list(write(journal, now))
-        if journal._in_flight is not None:
-            effects += [Reply(held.to, held.reply) for held in journal._in_flight.held]
-            journal._in_flight.held.clear()
-        return effects
-
-    monkeypatch.setattr(Journal, "_write_round", impatient)
-
-
-SABOTAGES: list[Callable[[pytest.MonkeyPatch], None]] = [
-    answer_before_the_sync,
+SABOTAGES: list[Callable[[Put], None]] = [
+    acknowledge_before_the_sync,
     sync_nothing,
     recognize_no_retry,
-    check_no_bytes,
-    believe_the_clock,
-    answer_commits_before_the_sync,
+    take_damaged_batches,
+    believe_the_wall_clock,
+    acknowledge_commits_before_the_sync,
 ]
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.__name__)
 def test_without_a_protection_some_seed_fails(
-    sabotage: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+    sabotage: Callable[[Put], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sabotage(monkeypatch)
+    sabotage(monkeypatch.setattr)
     for seed in (*REGRESSIONS, *range(SABOTAGE_SEEDS_MAX)):
         try:
             verdict = Ordeal(seed).run()

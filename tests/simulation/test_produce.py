@@ -17,10 +17,15 @@ from odradek.protocol.errors import OdradekError, OutOfOrderSequenceNumber, Unkn
 from odradek.protocol.messages import Fetch, FetchReply, Produce, ProduceReply
 from odradek.protocol.records import decode_batches, new_builder
 from partitions.log import Log
-from partitions.recovery import Recovery
 from partitions.settings import LogSettings
 from partitions.tickets import SyncTicket
-from tests.simulation.sabotage import answer_before_the_sync, recognize_no_retry, sync_nothing
+from tests.mutants.mutations import (
+    Put,
+    acknowledge_before_the_sync,
+    keep_what_follows_a_torn_batch,
+    recognize_no_retry,
+    sync_nothing,
+)
 from tests.support.network import ROUTER, MemoryBroker
 from transport.memory import Faults
 
@@ -263,7 +268,7 @@ def test_every_acknowledged_record_is_there_once_at_its_offset_and_in_order(seed
     check(simulation)
 
 
-def show_what_is_not_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+def show_what_is_not_durable(put: Put) -> None:
     begin = Log.sync_begin
 
     def eager(log: Log) -> SyncTicket | None:
@@ -274,17 +279,13 @@ def show_what_is_not_durable(monkeypatch: pytest.MonkeyPatch) -> None:
                 segment.durable_size, segment.durable_max = size, largest
         return ticket
 
-    monkeypatch.setattr(Log, "sync_begin", eager)
-
-
-def keep_what_follows_a_torn_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Recovery, "_durable_bound", lambda recovery: None)
+    put(Log, "sync_begin", eager)
 
 
 @pytest.mark.parametrize(
     "sabotage",
     [
-        answer_before_the_sync,
+        acknowledge_before_the_sync,
         sync_nothing,
         recognize_no_retry,
         show_what_is_not_durable,
@@ -292,9 +293,9 @@ def keep_what_follows_a_torn_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_without_a_protection_some_seed_fails(
-    sabotage: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+    sabotage: Callable[[Put], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sabotage(monkeypatch)
+    sabotage(monkeypatch.setattr)
     for seed in SEEDS:
         simulation = Simulation(seed)
         try:
