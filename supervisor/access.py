@@ -1,6 +1,6 @@
 """The access list: who may do what, and users with their credentials. Pure; a change is a new object.
 
-It is one JSON file beside the catalogue, with a checksum, readable by its owner alone. No password is in
+It is one sealed file beside the catalogue, readable by its owner alone. No password is in
 it: a credential proves to a user that this is the broker, and to the broker that a user knows a password.
 A file that cannot be read stops the start, because without it rules that deny would be gone.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import crc32c
 import msgspec
 
 from actors.messages import User
@@ -24,9 +23,9 @@ from odradek.protocol.access import (
     check_user_name,
 )
 from odradek.protocol.errors import PolicyViolation, ResourceNotFound
+from supervisor.sealed import SealBroken, seal, unseal
 
 ACCESS_FILE_NAME = "access.json"
-FORMAT = 1
 ACLS_MAX = 10_000
 USERS_MAX = 10_000
 
@@ -99,32 +98,17 @@ class AccessListDamaged(Exception):
     """The access list cannot be read; the message names the file and says what to do."""
 
 
-class _Seal(msgspec.Struct, forbid_unknown_fields=True):
-    """The file: a format number, and the access list with the CRC-32C of its bytes."""
-
-    format: int
-    crc32c: int
-    access: msgspec.Raw
-
-
 def encode_access(access: AccessList) -> bytes:
     """The access list's file."""
-    body = msgspec.json.encode(access)
-    return msgspec.json.encode(_Seal(FORMAT, crc32c.crc32c(body), msgspec.Raw(body))) + b"\n"
+    return seal("access", access)
 
 
 def decode_access(content: bytes, path: Path) -> AccessList:
     """The access list in ``content``, read from ``path``. Raises AccessListDamaged."""
     try:
-        seal = msgspec.json.decode(content, type=_Seal)
-        if seal.format != FORMAT:
-            raise _damaged(path, f"it has format {seal.format}, and this version reads format {FORMAT}")
-        body = bytes(seal.access)
-        if crc32c.crc32c(body) != seal.crc32c:
-            raise _damaged(path, "its checksum does not match its content")
-        return msgspec.json.decode(body, type=AccessList)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _damaged(path, str(error)) from None
+        return unseal("access", AccessList, content)
+    except SealBroken as broken:
+        raise _damaged(path, str(broken)) from None
 
 
 def _damaged(path: Path, why: str) -> AccessListDamaged:

@@ -1,6 +1,6 @@
 """The catalogue: which topics there are. Decisions are pure; a changed catalogue is a new object.
 
-It is one JSON file with a checksum. A change is durable before anything follows from it: a topic is in
+It is one sealed file. A change is durable before anything follows from it: a topic is in
 the catalogue before the first of its processes starts, and moves to ``deleting`` before the first of
 its directories is renamed. So a crash between any two steps leaves something that the next start can
 finish. A catalogue that cannot be read stops the start: guessing would set whole topics aside.
@@ -13,12 +13,10 @@ directory is ``<topic>-<n>``: n stands after the last dash, so ``a-1`` and ``a``
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import crc32c
 import msgspec
 
 from odradek.protocol.errors import (
@@ -30,9 +28,9 @@ from odradek.protocol.errors import (
 )
 from odradek.protocol.names import INTERNAL_TOPICS, check_topic_name
 from partitions.settings import check_config, check_together
+from supervisor.sealed import SealBroken, seal, unseal
 
 CATALOG_FILE_NAME = "catalog.json"
-FORMAT = 1
 CATALOG_BYTES_MAX = 256 << 20
 PARTITIONS_PER_TOPIC_MAX = 10_000
 
@@ -167,43 +165,17 @@ class CatalogDamaged(Exception):
     """The catalogue cannot be read; the message names the file and says what to do."""
 
 
-class _Seal(msgspec.Struct, forbid_unknown_fields=True):
-    """The file: a format number, and the catalogue with the CRC-32C of its bytes."""
-
-    format: int
-    crc32c: int
-    catalog: msgspec.Raw
-
-
 def encode_catalog(catalog: Catalog) -> bytes:
     """The catalogue's file."""
-    body = msgspec.json.encode(catalog)
-    return msgspec.json.encode(_Seal(FORMAT, crc32c.crc32c(body), msgspec.Raw(body))) + b"\n"
+    return seal("catalog", catalog)
 
 
 def decode_catalog(content: bytes, path: Path) -> Catalog:
     """The catalogue in ``content``, read from ``path``. Raises CatalogDamaged."""
     try:
-        seal = msgspec.json.decode(content, type=_Seal)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _damaged(path, _newer_format(content) or f"it is not a catalogue: {error}") from None
-    if seal.format != FORMAT:
-        raise _damaged(path, f"it has format {seal.format}, and this version reads format {FORMAT}")
-    body = bytes(seal.catalog)
-    if crc32c.crc32c(body) != seal.crc32c:
-        raise _damaged(path, "its checksum does not match its content")
-    try:
-        return msgspec.json.decode(body, type=Catalog)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _damaged(path, str(error)) from None
-
-
-def _newer_format(content: bytes) -> str | None:
-    try:
-        found = json.loads(content).get("format")
-    except (ValueError, AttributeError):
-        return None
-    return None if found == FORMAT else f"it has format {found!r}, and this version reads format {FORMAT}"
+        return unseal("catalog", Catalog, content)
+    except SealBroken as broken:
+        raise _damaged(path, str(broken)) from None
 
 
 def _damaged(path: Path, why: str) -> CatalogDamaged:
