@@ -8,15 +8,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from odradek.protocol.batch import (
-    CONTROL_MASK,
-    DELETE_HORIZON_MASK,
-    TRANSACTIONAL_MASK,
     BatchHeader,
     Buffer,
     check_batch,
     iterate_headers,
 )
-from odradek.protocol.errors import CorruptMessage, InvalidRecord, OdradekError
+from odradek.protocol.errors import OdradekError
 from partitions.log import Log
 
 READS_MAX = 1000
@@ -101,28 +98,3 @@ def recompressed(batch: Buffer, codec: str) -> tuple[bytes, BatchHeader]:
 
     changed = recompress(batch, codec)
     return changed, check_batch(changed)
-
-
-def check_keys(batch: Buffer, header: BatchHeader) -> None:
-    """What compaction asks of a batch: a key in every record. Raises InvalidRecord or CorruptMessage."""
-    from odradek.protocol.sparse import stored_records  # noqa: PLC0415
-
-    if header.attributes & DELETE_HORIZON_MASK:
-        raise InvalidRecord(
-            f"the batch's attributes {header.attributes:#x} have the bit {DELETE_HORIZON_MASK:#x}, by which "
-            "compaction marks its own batches; send it without"
-        )
-    if header.attributes & (CONTROL_MASK | TRANSACTIONAL_MASK):
-        return
-    try:
-        missing = next((record.offset for record in stored_records(batch) if record.key is None), None)
-    except OdradekError:
-        raise
-    except Exception as error:
-        # What a producer signed may be anything, and the codec has no exception of its own for it.
-        raise CorruptMessage(f"the records of a batch cannot be read: {error}") from error
-    if missing is not None:
-        raise InvalidRecord(
-            f"record {missing - header.base_offset} of the batch has no key, and the topic is compacted "
-            "(cleanup.policy): there every record needs one"
-        )

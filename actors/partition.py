@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from actors.acks import acks_of, wants_no_reply
 from actors.actor import Envelope, Message, Moment, Synced, Worked
-from actors.contents import Found, check_keys, first_record, read_records, recompressed
+from actors.admission import check_records
+from actors.contents import Found, first_record, read_records, recompressed
 from actors.effects import Effect, Fail, Reply, Sender, Sync
 from actors.effects import Log as LogLine
 from actors.flush import Flush
@@ -227,8 +228,7 @@ class PartitionActor:
         codec = self._log.settings.codec
         if codec is not None and codec != COMPRESSIONS[header.compression]:
             batch, header = recompressed(batch, codec)
-        if self._log.settings.compacts:
-            check_keys(batch, header)
+        check_records(batch, header, self._log.settings, now.wall_ms)
         appended = self._log.append(batch, header, now.wall_ms)
         self._appended_bytes += len(batch)
         self._flush.appended(header.record_count, now)

@@ -12,6 +12,7 @@ from typing import Any
 
 from actors.acks import acks_of, wants_no_reply
 from actors.actor import Answer, Envelope, Lost, Message, Moment, Undeliverable
+from actors.admission import check_record
 from actors.demands import Authority, Rights
 from actors.discovery import Discovery
 from actors.effects import Effect, Forward, Reply, Sender
@@ -48,7 +49,6 @@ from actors.waiting import WaitingRoom
 from odradek.protocol.batch import Buffer
 from odradek.protocol.errors import (
     CoordinatorNotAvailable,
-    InvalidRecord,
     InvalidRequest,
     LeaderNotAvailable,
     MessageTooLarge,
@@ -376,11 +376,7 @@ class RouterActor:
         timestamp = described.timestamp if described.timestamp is not None else self._now.wall_ms
         # The codec takes plain bytes only, no Blob.
         headers = [(name, None if given is None else bytes(given)) for name, given in described.headers]
-        if described.key is None and "compact" in str(topic.config.get("cleanup.policy")):
-            # The partition would refuse the whole batch, and with it the records of others.
-            raise InvalidRecord(
-                f"{topic.name!r} is compacted (cleanup.policy): there every record needs a key"
-            )
+        check_record(topic, described.key, timestamp, self._now.wall_ms)
         record = RecordToWrite(timestamp, described.key, value, headers)
         self._gatherer.add(destination, record, receipt, _batch_bytes_max(topic))
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import crc32c
+
 from odradek.protocol.batch import COMPRESSIONS
-from odradek.protocol.errors import InvalidConfig
+from odradek.protocol.errors import InvalidConfig, InvalidTimestamp
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 DAY_MS = 24 * 3600 * 1000
@@ -16,6 +19,8 @@ INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
 SettingValue = int | bool | str | float
+NO_TIMESTAMP = -1
+"""What a record bears that has no time of its own."""
 CREATE_TIME, LOG_APPEND_TIME = "CreateTime", "LogAppendTime"
 KEEP_CODEC, UNCOMPRESSED = "producer", "uncompressed"
 DELETE, COMPACT = "delete", "compact"
@@ -125,6 +130,15 @@ TOPIC_SETTINGS: dict[str, TopicSetting] = {
             1,
         ),
         TopicSetting(
+            "segment.jitter.ms",
+            "int",
+            0,
+            "milliseconds",
+            "Each segment is closed up to this much before segment.ms, each by another part of it, so that "
+            "the partitions of a topic do not all begin a new one at the same time.",
+            0,
+        ),
+        TopicSetting(
             "cleanup.policy",
             "list",
             DELETE,
@@ -205,6 +219,24 @@ TOPIC_SETTINGS: dict[str, TopicSetting] = {
             "Whose time records bear: CreateTime is what the producer says, LogAppendTime is when the broker "
             "took the batch, the same for all its records.",
             choices=(CREATE_TIME, LOG_APPEND_TIME),
+        ),
+        TopicSetting(
+            "message.timestamp.before.max.ms",
+            "int",
+            INT64_MAX,
+            "milliseconds",
+            "With CreateTime, a record whose timestamp is further than this before the broker's clock is "
+            "refused. A bound, here or after it, costs the partition processor time for each record.",
+            0,
+        ),
+        TopicSetting(
+            "message.timestamp.after.max.ms",
+            "int",
+            INT64_MAX,
+            "milliseconds",
+            "With CreateTime, a record whose timestamp is further than this after the broker's clock is "
+            "refused: retention would keep its segment until that time has come.",
+            0,
         ),
         TopicSetting(
             "compression.type",
@@ -303,6 +335,7 @@ class LogSettings:
 
     segment_bytes: int = GIB
     segment_ms: int = 7 * DAY_MS
+    segment_jitter_ms: int = 0
     index_interval_bytes: int = 4096
     max_message_bytes: int = MIB + 12
     preallocate: bool = True
@@ -311,6 +344,8 @@ class LogSettings:
     file_delete_delay_ms: int = 60_000
     log_append_time: bool = False
     """Whether the broker stamps records with its own time."""
+    timestamp_before_max_ms: int = INT64_MAX
+    timestamp_after_max_ms: int = INT64_MAX
     codec: str | None = None
     """The name of the codec that every batch is kept in; None keeps each in its producer's."""
     flush_messages: int = 1
@@ -341,6 +376,7 @@ class LogSettings:
         return cls(
             segment_bytes=int(values["segment.bytes"]),
             segment_ms=int(values["segment.ms"]),
+            segment_jitter_ms=int(values["segment.jitter.ms"]),
             index_interval_bytes=int(values["index.interval.bytes"]),
             max_message_bytes=int(values["max.message.bytes"]),
             preallocate=bool(values["preallocate"]),
@@ -348,6 +384,8 @@ class LogSettings:
             retention_bytes=int(values["retention.bytes"]),
             file_delete_delay_ms=int(values["file.delete.delay.ms"]),
             log_append_time=values["message.timestamp.type"] == LOG_APPEND_TIME,
+            timestamp_before_max_ms=int(values["message.timestamp.before.max.ms"]),
+            timestamp_after_max_ms=int(values["message.timestamp.after.max.ms"]),
             codec=_codec(str(values["compression.type"])),
             flush_messages=int(values["flush.messages"]),
             flush_ms=int(values["flush.ms"]),
@@ -358,6 +396,37 @@ class LogSettings:
             min_compaction_lag_ms=int(values["min.compaction.lag.ms"]),
             max_compaction_lag_ms=int(values["max.compaction.lag.ms"]),
         )
+
+    @property
+    def bounds_timestamps(self) -> bool:
+        """Whether a record's timestamp can be refused."""
+        return not self.log_append_time and (
+            self.timestamp_before_max_ms != INT64_MAX or self.timestamp_after_max_ms != INT64_MAX
+        )
+
+    def check_timestamp(self, timestamp: int, wall_ms: int) -> None:
+        """That a record's ``timestamp`` is near enough to the time of day. Raises InvalidTimestamp."""
+        if timestamp == NO_TIMESTAMP:
+            return
+        early_ms, late_ms = wall_ms - timestamp, timestamp - wall_ms
+        if early_ms > self.timestamp_before_max_ms:
+            raise InvalidTimestamp(
+                f"timestamp {timestamp} is {early_ms} ms before the broker's clock; the topic's "
+                f"message.timestamp.before.max.ms is {self.timestamp_before_max_ms}"
+            )
+        if late_ms > self.timestamp_after_max_ms:
+            raise InvalidTimestamp(
+                f"timestamp {timestamp} is {late_ms} ms after the broker's clock; the topic's "
+                f"message.timestamp.after.max.ms is {self.timestamp_after_max_ms}"
+            )
+
+    def segment_age_ms_max(self, path: Path) -> int:
+        """How old the segment in the file ``path`` may get: by its jitter, the same at every start."""
+        jitter_ms = min(self.segment_jitter_ms, self.segment_ms)
+        if jitter_ms == 0:
+            return self.segment_ms
+        part = crc32c.crc32c(f"{path.parent.name}/{path.name}".encode()) / 2**32
+        return self.segment_ms - int(part * jitter_ms)
 
 
 def _codec(compression_type: str) -> str | None:

@@ -108,7 +108,7 @@ class Writer:
         if segment.size > 0 and (
             segment.size + size > settings.segment_bytes
             or last_offset - segment.base_offset > RELATIVE_OFFSET_MAX
-            or wall_ms - segment.created_ms > settings.segment_ms
+            or wall_ms - segment.created_ms > settings.segment_age_ms_max(segment.path)
         ):
             segment = self._state.new_segment(self._state.end_offset)
             self._state.segments.append(segment)

@@ -33,17 +33,13 @@ class ConfigSource(IntEnum):
     DEFAULT = 5
 
 
-INT64_MAX = 2**63 - 1
 INT32_MAX = 2**31 - 1
 FIXED: dict[str, tuple[str, ConfigType, str]] = {
     "min.insync.replicas": ("1", ConfigType.INT, "Every partition has one replica, which is in sync."),
     "unclean.leader.election.enable": ("false", ConfigType.BOOLEAN, "Nothing is lost to make a leader."),
     "remote.storage.enable": ("false", ConfigType.BOOLEAN, "Segments stay where they are."),
-    "segment.jitter.ms": ("0", ConfigType.LONG, "Segments are closed on time."),
     "leader.replication.throttled.replicas": ("", ConfigType.LIST, "There is nothing to replicate."),
     "follower.replication.throttled.replicas": ("", ConfigType.LIST, "There is nothing to replicate."),
-    "message.timestamp.before.max.ms": (str(INT64_MAX), ConfigType.LONG, "Any timestamp is taken."),
-    "message.timestamp.after.max.ms": (str(INT64_MAX), ConfigType.LONG, "Any timestamp is taken."),
 }
 """Settings of Kafka's with one value here: that value, its type and why."""
 _TYPES = {
@@ -142,5 +138,6 @@ _BROKER_NAMES = {
     "max.message.bytes": "message.max.bytes",
     "min.cleanable.dirty.ratio": "log.cleaner.min.cleanable.ratio",
     "min.compaction.lag.ms": "log.cleaner.min.compaction.lag.ms",
+    "segment.jitter.ms": "log.roll.jitter.ms",
     "segment.ms": "log.roll.ms",
 }

@@ -86,7 +86,7 @@ def test_the_settings_of_a_topic_and_of_the_broker(confluent: Any, native: odrad
     def entry(name: str, value: str | None, operation: str) -> Any:
         return API.ConfigEntry(name, value, incremental_operation=API.AlterConfigOpType[operation])
 
-    assert (shown("retention.ms").is_default, shown("segment.jitter.ms").is_read_only) == (True, True)
+    assert (shown("retention.ms").is_default, shown("min.insync.replicas").is_read_only) == (True, True)
     policy = entry("cleanup.policy", "compact", "APPEND")
     assert change(entry("retention.ms", "5000", "SET"), policy) == 0
     assert (shown("retention.ms").value, shown("cleanup.policy").value) == ("5000", "compact,delete")

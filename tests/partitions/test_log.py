@@ -202,6 +202,24 @@ def test_segment_age_rolls_and_a_clock_that_goes_back_does_not() -> None:
         assert log.segment_count == segments
 
 
+def test_jitter_rolls_each_segment_earlier_by_another_part_and_the_same_at_every_start() -> None:
+    settings = LogSettings(segment_ms=1_000, segment_jitter_ms=400)
+    paths = [DIRECTORY / f"{number:020d}.log" for number in range(200)]
+    ages_ms = [settings.segment_age_ms_max(path) for path in paths]
+    assert 600 <= min(ages_ms) < 650
+    assert 950 < max(ages_ms) <= 1_000
+    assert ages_ms == [settings.segment_age_ms_max(path) for path in paths]
+    twin = DIRECTORY.with_name("another-1") / paths[0].name
+    assert settings.segment_age_ms_max(twin) != ages_ms[0], "partitions do not roll together"
+    assert LogSettings(segment_ms=10, segment_jitter_ms=1_000).segment_age_ms_max(paths[0]) >= 0
+    age_ms = ages_ms[0]
+    log = open_log(SimDisk(), settings)
+    for wall_ms, segments in ((5_000, 1), (5_000 + age_ms, 1), (5_001 + age_ms, 2)):
+        append(log, make_batch(), wall_ms=wall_ms)
+        sync(log)
+        assert log.segment_count == segments
+
+
 def test_idle_partitions_take_no_disk_and_few_descriptors() -> None:
     disk = SimDisk()
     log = open_log(disk)

@@ -31,6 +31,7 @@ __all__ = [
     "InvalidReplicationFactor",
     "InvalidRequest",
     "InvalidSessionTimeout",
+    "InvalidTimestamp",
     "InvalidTopic",
     "KafkaStorageError",
     "LeaderNotAvailable",
@@ -256,6 +257,13 @@ class ClusterAuthorizationFailed(OdradekError):
 
     code = 31
     name = "CLUSTER_AUTHORIZATION_FAILED"
+
+
+class InvalidTimestamp(OdradekError):
+    """The timestamp of a record is further from the broker's clock than its topic allows."""
+
+    code = 32
+    name = "INVALID_TIMESTAMP"
 
 
 class UnsupportedSaslMechanism(OdradekError):
