@@ -30,6 +30,7 @@ from odradek.protocol.errors import (
     LeaderNotAvailable,
     OdradekError,
     OffsetOutOfRange,
+    PolicyViolation,
     ThrottlingQuotaExceeded,
     UnknownTopicOrPartition,
 )
@@ -410,6 +411,12 @@ class PartitionActor:
 
     def _delete_records(self, request: DeleteRecords) -> DeleteRecordsReply:
         log = self._log
+        if not log.settings.deletes:
+            # As Kafka: what compaction alone may take stays the latest of each key.
+            raise PolicyViolation(
+                f"records of {self._topic}-{self._partition} cannot be deleted: its cleanup.policy is not "
+                "'delete'; set it to 'compact,delete', or produce null values for the keys that are to go"
+            )
         before = log.durable_offset if request.before_offset == -1 else request.before_offset
         if not 0 <= before <= log.durable_offset:
             raise OffsetOutOfRange(

@@ -12,7 +12,7 @@ from actors.effects import Effect
 from actors.maintenance import CLEANING_CHECK_S, CLOCK_HOLD_S
 from actors.messages import Configure
 from odradek.protocol.batch import DELETE_HORIZON_MASK, iterate_headers
-from odradek.protocol.messages import Fetch, FetchReply, ListOffsets, ListOffsetsReply, Produce
+from odradek.protocol.messages import DeleteRecords, Fetch, FetchReply, ListOffsets, ListOffsetsReply, Produce
 from odradek.protocol.records import decode_batches
 from partitions.cleaning import Cleaning
 from partitions.settings import LogSettings
@@ -78,6 +78,21 @@ def test_the_mark_of_compaction_is_refused() -> None:
     [refused] = replies(compacted().turn(produce(bytes(batch))))
     assert refused.reply.error is not None
     assert refused.reply.error.name == "INVALID_RECORD"
+
+
+# -- deleting
+
+
+def test_only_where_deleting_is_a_policy_records_are_deleted_by_hand() -> None:
+    request = ask(DeleteRecords(topic="events", partition=0, before_offset=1))
+    rig = compacted()
+    fill(rig, 3)
+    [refused] = replies(rig.turn(request))
+    assert refused.reply.error is not None
+    assert (refused.reply.error.name, rig.log.start_offset) == ("POLICY_VIOLATION", 0)
+    rig.turn(ask(Configure(config=CONFIG | {"cleanup.policy": "compact,delete"})))
+    [done] = replies(rig.turn(request))
+    assert done.reply.error is None
 
 
 # -- passes
