@@ -11,15 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import supervisor.crc32c_alone  # noqa: F401  # before anything that imports crc32c
+from supervisor.configuration import SettingsError, load_settings, unknown_variables
 from supervisor.exits import BROKER_EXITS, Exit
-from supervisor.settings import (
-    SETTINGS,
-    Setting,
-    Settings,
-    SettingsError,
-    load_settings,
-    unknown_variables,
-)
+from supervisor.setting import Setting
+from supervisor.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
     from supervisor.processes import ProcessStarter

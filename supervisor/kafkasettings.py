@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from odradek.protocol.access import SCRAM_HASHES
-
-if TYPE_CHECKING:
-    from supervisor.settings import Settings
+from supervisor.settings import Settings
 
 PLAIN = "PLAIN"
 MECHANISMS = (*SCRAM_HASHES, PLAIN)

@@ -24,7 +24,8 @@ from odradek.protocol import messages, names  # noqa: E402
 from odradek.protocol.errors import ERRORS  # noqa: E402
 from odradek.protocol.messages import REPLY_OF, Blob, Reply, Request, api_name  # noqa: E402
 from partitions.settings import TOPIC_SETTINGS, TopicSetting  # noqa: E402
-from supervisor.settings import SETTINGS, Setting  # noqa: E402
+from supervisor.setting import Setting  # noqa: E402
+from supervisor.settings import SETTINGS  # noqa: E402
 
 TEMPLATES = PROJECT / "tools" / "templates"
 DOCS = PROJECT / "docs"

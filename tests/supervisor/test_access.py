@@ -39,10 +39,11 @@ from supervisor.access import (
     decode_access,
     encode_access,
 )
+from supervisor.configuration import SettingsError, load_settings
 from supervisor.datadirectory import DataDirectory
 from supervisor.effects import Respond, TellChild
 from supervisor.gatekeeper import Gatekeeper
-from supervisor.settings import SettingsError, load_settings, principals
+from supervisor.settings import principals
 from tests.supervisor.test_overseer import serving, topic
 
 KEY = base64.b64encode(bytes(32)).decode()

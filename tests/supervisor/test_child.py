@@ -10,9 +10,9 @@ from supervisor.catalog import Topic
 from supervisor.child import _unlink_predecessors
 from supervisor.children import Role
 from supervisor.childspec import ChildSpec
+from supervisor.configuration import load_settings
 from supervisor.effects import SpawnOrder
 from supervisor.rundirectory import RunDirectory
-from supervisor.settings import load_settings
 from supervisor.specs import SpecWriter
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.settings import SETTINGS, SettingsError, load_settings, unknown_variables
+from supervisor.configuration import SettingsError, load_settings, unknown_variables
+from supervisor.settings import SETTINGS
 
 
 @pytest.fixture(autouse=True)
