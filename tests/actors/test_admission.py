@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from actors.admission import check_record
@@ -15,7 +17,7 @@ HOUR_MS = 3_600_000
 BEFORE, AFTER = "message.timestamp.before.max.ms", "message.timestamp.after.max.ms"
 
 
-def rig_of(**options: object) -> tuple[Rig, int]:
+def rig_of(**options: Any) -> tuple[Rig, int]:
     rig = Rig(**options)
     return rig, rig.clock.now().wall_ms
 
