@@ -5,12 +5,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
+from crew.command import run_command
 from demo.flights import FLIGHT_COUNT
 
 PARTITIONS_DEFAULT = 8
@@ -19,8 +17,6 @@ CONSUMERS_MAX = 32
 PARTITIONS_MAX = 256
 
 FAILED = 1
-INTERRUPTED = 130
-TERMINATED = 143
 
 _DESCRIPTION = f"""\
 Send the {FLIGHT_COUNT:,} flights that left New York in 2013 through a broker, keyed by aircraft into
@@ -39,11 +35,14 @@ Examples:
 def demo(args: list[str]) -> int:
     """Run the demo with command-line arguments; returns the exit code."""
     options = _parser().parse_args(args)
-    from demo.broker import BrokerError
-    from demo.flights import FlightsFileError
-    from demo.flow import Demo, DemoError, DemoOptions
-    from demo.workers import WorkerError
-    from odradek.protocol.errors import OdradekError
+    return run_command("odradek demo", lambda: _show(options), _foreseen, FAILED)
+
+
+demo.help = "Send the flights of 2013 through a broker and check every one."  # type: ignore[attr-defined]
+
+
+def _show(options: argparse.Namespace) -> int:
+    from demo.flow import Demo, DemoOptions
 
     wanted = DemoOptions(
         flights=options.flights,
@@ -52,24 +51,17 @@ def demo(args: list[str]) -> int:
         data=options.data,
         bootstrap=options.bootstrap,
     )
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        return 0 if Demo(wanted).run() else FAILED
-    except (BrokerError, WorkerError, DemoError, FlightsFileError, OdradekError, OSError) as error:
-        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
-        sys.stderr.write(f"odradek demo: {error}{notes}\n")
-        return FAILED
-    except KeyboardInterrupt:
-        sys.stderr.write("odradek demo: interrupted; everything it started is stopped\n")
-        return INTERRUPTED
+    return 0 if Demo(wanted).run() else FAILED
 
 
-demo.help = "Send the flights of 2013 through a broker and check every one."  # type: ignore[attr-defined]
+def _foreseen() -> tuple[type[Exception], ...]:
+    from crew.broker import BrokerError
+    from crew.processes import ProcessError
+    from demo.flights import FlightsFileError
+    from demo.flow import DemoError
+    from odradek.protocol.errors import OdradekError
 
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """Leave by the same way as Ctrl-C does, so that what was started is stopped."""
-    raise SystemExit(TERMINATED)
+    return BrokerError, ProcessError, DemoError, FlightsFileError, OdradekError, OSError
 
 
 def _parser() -> argparse.ArgumentParser:

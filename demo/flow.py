@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.broker import DemoBroker
+from crew.broker import OwnBroker
 from demo.display import Display, Snapshot, new_display
 from demo.flights import FLIGHT_COUNT, Flight, load_flights
 from demo.report import Timing, print_answer, print_checks, print_throughput
@@ -72,7 +72,7 @@ class Demo:
         if self._options.bootstrap is not None:
             yield self._options.bootstrap
             return
-        with DemoBroker(self._options.data or work / "data", work) as broker:
+        with OwnBroker(self._options.data or work / "data", work) as broker:
             started_at = time.monotonic()
             bootstrap = broker.start()
             self._display.stage(f"Broker ready at {bootstrap} in {time.monotonic() - started_at:.1f} s.")

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import selectors
 import subprocess
-import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
+from crew.processes import Child, ProcessError, Processes
 from demo.reports import Assigned, Finished, Progress, Report, read_report
 from demo.tally import FlightTally, Run, merged
 from demo.verdict import add_up_seen
 
 STOP_TIMEOUT_S = 20.0
-READ_BYTES = 1 << 18
-LOG_LINES_SHOWN = 10
-
-
-class WorkerError(RuntimeError):
-    """A consumer process ended before it was told to; the message carries its last lines."""
 
 
 @dataclass(slots=True)
 class _Worker:
-    name: str
-    process: subprocess.Popen[bytes]
-    log_file: Path
-    unread: bytearray = field(default_factory=bytearray)
+    child: Child
     assigned: tuple[int, ...] = ()
     tally: FlightTally = field(default_factory=FlightTally)
     next_offsets: Mapping[int, int] = field(default_factory=dict)
     finished: Finished | None = None
-    ended: bool = False
 
     def take(self, report: Report) -> None:
         match report:
@@ -50,127 +38,96 @@ class Workers:
     """Consumer processes in one group. `work` is a directory for what they write on stderr."""
 
     def __init__(self, work: Path) -> None:
-        self._work = work
-        self._workers: list[_Worker] = []
-        self._selector = selectors.DefaultSelector()
+        self._processes = Processes(work)
+        self._workers: dict[Child, _Worker] = {}
 
     def start(self, count: int, arguments: list[str]) -> None:
         """Start so many, all with the same arguments."""
         for index in range(count):
-            self._start_one(f"consumer-{index + 1}", arguments)
-
-    def _start_one(self, name: str, arguments: list[str]) -> None:
-        log_file = self._work / f"{name}.log"
-        with log_file.open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-P", "-m", "demo.worker", *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=self._work,
-                start_new_session=True,  # Ctrl-C is for the demo, which then ends them
-            )
-        worker = _Worker(name, process, log_file)
-        os.set_blocking(_stream(process.stdout).fileno(), False)
-        self._selector.register(_stream(process.stdout), selectors.EVENT_READ, worker)
-        self._workers.append(worker)
+            child = self._processes.start(f"consumer-{index + 1}", "demo.worker", arguments)
+            self._workers[child] = _Worker(child)
 
     @property
     def assignments(self) -> dict[str, tuple[int, ...]]:
         """By worker, the partitions that it holds."""
-        return {worker.name: worker.assigned for worker in self._workers}
+        return {child.name: worker.assigned for child, worker in self._workers.items()}
 
     @property
     def tally(self) -> FlightTally:
         """The answer so far, of all workers."""
-        return merged(worker.tally for worker in self._workers)
+        return merged(worker.tally for worker in self._workers.values())
 
     @property
     def records(self) -> int:
         """How many records all workers have read."""
-        return sum(worker.tally.records for worker in self._workers)
+        return sum(worker.tally.records for worker in self._workers.values())
 
     def next_offsets(self) -> dict[int, int]:
         """By partition, how far any worker has read."""
         furthest: dict[int, int] = {}
-        for worker in self._workers:
+        for worker in self._workers.values():
             for partition, offset in worker.next_offsets.items():
                 furthest[partition] = max(offset, furthest.get(partition, 0))
         return furthest
 
     def runs(self) -> list[Run]:
         """The runs of all workers, once they have finished."""
-        return [run for worker in self._workers if worker.finished for run in worker.finished.runs]
+        return [run for last in self._last_reports() for run in last.runs]
 
     def seen(self, flights: int) -> bytes:
         """How often each flight came, once they have finished."""
-        return add_up_seen(
-            (worker.finished.seen_counts() for worker in self._workers if worker.finished), flights
-        )
+        return add_up_seen((last.seen_counts() for last in self._last_reports()), flights)
+
+    def _last_reports(self) -> list[Finished]:
+        return [worker.finished for worker in self._workers.values() if worker.finished]
 
     def pump(self, timeout_s: float) -> None:
-        """Take the reports that are there, waiting so long for one. Raises WorkerError if a worker ends."""
-        for key, _ in self._selector.select(timeout_s):
-            worker: _Worker = key.data
-            self._read(worker)
-            if worker.ended:
-                raise WorkerError(self._story(worker))
+        """Take the reports that are there, waiting so long for one. Raises ProcessError if a worker ends."""
+        for child in self._take(timeout_s):
+            if child.ended:
+                raise self._failure(child)
+
+    def _take(self, timeout_s: float) -> list[Child]:
+        """Those that said something, or ended."""
+        heard = self._processes.hear(timeout_s)
+        for child, lines in heard:
+            for line in lines:
+                self._workers[child].take(read_report(line))
+        return [child for child, _ in heard]
 
     def finish(self) -> None:
-        """Tell all to commit and leave, and wait for their last reports. Raises WorkerError."""
-        for worker in self._workers:
-            _stream(worker.process.stdin).close()
-        for worker in self._workers:
-            self._wait_for_last_report(worker)
-
-    def _wait_for_last_report(self, worker: _Worker) -> None:
-        while not worker.ended:
-            if not self._selector.select(STOP_TIMEOUT_S):
+        """Tell all to commit and leave, and wait for their last reports. Raises ProcessError."""
+        for child in self._workers:
+            child.hang_up()
+        give_up_at = time.monotonic() + STOP_TIMEOUT_S
+        while not all(child.ended for child in self._workers):
+            left_s = give_up_at - time.monotonic()
+            if left_s <= 0:
                 break
-            for other in self._workers:
-                self._read(other)
+            if self._take(left_s):
+                give_up_at = time.monotonic() + STOP_TIMEOUT_S
+        for child, worker in self._workers.items():
+            self._check_end(child, worker)
+
+    def _check_end(self, child: Child, worker: _Worker) -> None:
+        if not child.ended or worker.finished is None:
+            raise self._failure(child)
         try:
-            code = worker.process.wait(STOP_TIMEOUT_S)
+            code = child.process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise WorkerError(self._story(worker)) from None
-        if code != 0 or worker.finished is None:
-            raise WorkerError(self._story(worker))
+            raise self._failure(child) from None
+        if code != 0:
+            raise self._failure(child)
 
     def kill(self) -> None:
         """End those that still run, at once."""
-        for worker in self._workers:
-            if worker.process.poll() is None:
-                worker.process.kill()
-            worker.process.wait()
-            _stream(worker.process.stdin).close()
-            _stream(worker.process.stdout).close()
-        self._selector.close()
+        self._processes.close()
 
-    def _read(self, worker: _Worker) -> None:
-        if worker.ended:
-            return
-        stream = _stream(worker.process.stdout)
+    @staticmethod
+    def _failure(child: Child) -> ProcessError:
+        if not child.ended:
+            return ProcessError(child.story("still runs"))
         try:
-            chunk = os.read(stream.fileno(), READ_BYTES)
-        except BlockingIOError:
-            return
-        if not chunk:
-            worker.ended = True
-            self._selector.unregister(stream)
-            return
-        worker.unread += chunk
-        *lines, rest = worker.unread.split(b"\n")
-        worker.unread = rest
-        for line in lines:
-            worker.take(read_report(bytes(line)))
-
-    def _story(self, worker: _Worker) -> str:
-        code = worker.process.poll()
-        ended = "still runs" if code is None else f"ended with code {code}"
-        lines = worker.log_file.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-        return "\n".join([f"{worker.name} {ended}; its last lines:", *(f"  {line}" for line in lines)])
-
-
-def _stream(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None, "opened as a pipe"
-    return stream
+            return ProcessError(child.story(f"ended with code {child.process.wait(STOP_TIMEOUT_S)}"))
+        except subprocess.TimeoutExpired:
+            return ProcessError(child.story("closed its output and still runs"))

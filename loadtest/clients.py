@@ -24,8 +24,8 @@ BATCH_BYTES: Final = 1_000_000
 SHORT_WAIT_S: Final = 0.05
 
 
-class MissingClientError(RuntimeError):
-    """The package for this kind of broker is not installed."""
+class UnusableTargetError(RuntimeError):
+    """The target does not answer, or the package for its kind is not installed."""
 
 
 class ProducerClient(Protocol):
@@ -39,7 +39,7 @@ class ProducerClient(Protocol):
 
 
 class ConsumerClient(Protocol):
-    """Reads some partitions from their start."""
+    """Reads some partitions from their start. It asks for no record before the first poll, which is timed."""
 
     def poll(self, timeout_s: float) -> list[tuple[int, Any]]:
         """(partition, value) of some records, in order within a partition."""

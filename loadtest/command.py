@@ -5,29 +5,30 @@
 from __future__ import annotations
 
 import argparse
-import signal
+import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
+
+from crew.command import INTERRUPTED, run_command
 
 if TYPE_CHECKING:
     from loadtest.result import Result
+    from loadtest.stopping import Stopping
     from loadtest.workload import Target, Workload
 
 UNSOUND = 1
 FAILED = 2
-INTERRUPTED = 130
-TERMINATED = 143
 
 _DESCRIPTION = """\
 Put load on a broker from many client processes and show what it does with it: throughput, latency from
 the moment each record was due until it was acknowledged and until it was read, and what every process of
 the broker uses. Without --bootstrap or --kafka it starts a broker of its own. Exit code 0: everything that
-was acknowledged was read, in order; 1: not so; 2: the test could not be done.
+was acknowledged was read, in order; 1: not so; 2: the test could not be done; 130: Ctrl-C ended the load,
+and the figures are of what was done until then.
 """
 _EXAMPLES = """\
 Examples:
@@ -42,52 +43,67 @@ Examples:
 def loadtest(args: list[str]) -> int:
     """Run the load test with command-line arguments; returns the exit code."""
     options = _parser().parse_args(args)
-    from loadtest.clients import MissingClientError
-    from loadtest.crew import CrewError
-    from loadtest.workload import WorkloadError
-    from odradek.protocol.errors import OdradekError
-
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        return _measure(options)
-    except (WorkloadError, CrewError, MissingClientError, OdradekError, OSError, RuntimeError) as error:
-        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
-        sys.stderr.write(f"odradek loadtest: {error}{notes}\n")
-        return FAILED
-    except KeyboardInterrupt:
-        sys.stderr.write("odradek loadtest: interrupted; everything it started is stopped\n")
-        return INTERRUPTED
+    return run_command("odradek loadtest", lambda: _measure(options), _foreseen, FAILED)
 
 
 loadtest.help = "Put load on a broker from many processes; throughput, latency, CPU."  # type: ignore[attr-defined]
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """Leave by the same way as Ctrl-C does, so that what was started is stopped."""
-    raise SystemExit(TERMINATED)
+def _foreseen() -> tuple[type[Exception], ...]:
+    from crew.broker import BrokerError
+    from crew.processes import ProcessError
+    from loadtest.clients import UnusableTargetError
+    from loadtest.workload import WorkloadError
+    from odradek.protocol.errors import OdradekError
+
+    return WorkloadError, BrokerError, ProcessError, UnusableTargetError, OdradekError, OSError
 
 
 def _measure(options: argparse.Namespace) -> int:
+    from loadtest.stopping import Stopping
+
     workload = _workload(options)
-    if options.sweep is not None:
-        return _sweep(workload, options)
-    workload.check()
-    with _target(options) as target:
-        result = _run(target, workload, options)
-    _show(result, options)
-    return 0 if result.sound else UNSOUND
-
-
-def _sweep(workload: Workload, options: argparse.Namespace) -> int:
-    option, _, values = options.sweep.partition("=")
-    planned = [(value, workload.with_field(option, value)) for value in values.split(",")]
-    results = []
+    planned = _planned(workload, options)
+    _check_report(options.report)
+    results: list[tuple[str, Result]] = []
+    stopping = Stopping()
     with _target(options) as target:
         for value, varied in planned:
-            sys.stderr.write(f"{option}={value}\n")
-            results.append((value, _run(target, varied, options)))
-    _show_sweep(option, results, options)
+            if options.sweep is not None:
+                sys.stderr.write(f"{value}\n")
+            results.append((value, _run(target, varied, options, stopping)))
+            if stopping.wanted:
+                break
+    if options.sweep is None:
+        _show(results[0][1], options)
+    else:
+        _show_sweep(results, options)
+    if stopping.wanted:
+        return INTERRUPTED
     return 0 if all(result.sound for _, result in results) else UNSOUND
+
+
+def _planned(workload: Workload, options: argparse.Namespace) -> list[tuple[str, Workload]]:
+    """What to measure, one after the other, and what each is called in a sweep."""
+    from loadtest.workload import swept
+
+    if options.sweep is None:
+        return [("", workload.check())]
+    return swept(workload, options.sweep)
+
+
+def _check_report(path: Path | None) -> None:
+    """Before the load, not after it. Raises WorkloadError."""
+    from loadtest.workload import WorkloadError
+
+    if path is None:
+        return
+    if path.is_dir():
+        raise WorkloadError(f"--report {path} is a directory; name a file")
+    if not path.absolute().parent.is_dir():
+        raise WorkloadError(f"--report {path}: there is no directory {path.absolute().parent}")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise WorkloadError(f"--report {path} cannot be written")
 
 
 def _workload(options: argparse.Namespace) -> Workload:
@@ -100,6 +116,7 @@ def _workload(options: argparse.Namespace) -> Workload:
         value_bytes=options.size,
         rate=options.rate,
         duration_s=options.duration,
+        warm_up_s=options.warm_up,
         acks=options.acks,
         compression=options.compression,
         batch_records=options.batch,
@@ -113,7 +130,7 @@ def _workload(options: argparse.Namespace) -> Workload:
 @contextmanager
 def _target(options: argparse.Namespace) -> Iterator[Target]:
     """Where the load goes; the topic's name is that of each run."""
-    from loadtest.workload import Target
+    from loadtest.workload import Target, WorkloadError
 
     if options.kafka:
         yield Target(address=options.kafka, client="kafka")
@@ -121,15 +138,17 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
     if options.bootstrap:
         yield Target(address=options.bootstrap)
         return
-    from demo.broker import DemoBroker
+    from crew.broker import OwnBroker
 
+    if options.directory is not None and not options.directory.is_dir():
+        raise WorkloadError(f"--directory {options.directory} is no directory")
     with tempfile.TemporaryDirectory(prefix="odradek-loadtest-", dir=options.directory) as own:
         data = Path(own) / "data"
-        with DemoBroker(data, Path(own)) as broker:
+        with OwnBroker(data, Path(own)) as broker:
             yield Target(address=broker.start())
 
 
-def _run(target: Target, workload: Workload, options: argparse.Namespace) -> Result:
+def _run(target: Target, workload: Workload, options: argparse.Namespace, stopping: Stopping) -> Result:
     from loadtest.display import Display
     from loadtest.run import measure
     from loadtest.watching import Watched, WatchedBroker, WatchedProcesses
@@ -140,12 +159,14 @@ def _run(target: Target, workload: Workload, options: argparse.Namespace) -> Res
     elif target.client == "odradek":
         watched = WatchedBroker(target.address)
     with Display(quiet=options.json) as display:
-        return measure(target, workload, watched, display.show, keep_topic=options.keep_topic)
+        return measure(
+            target, workload, watched, display.show, keep_topic=options.keep_topic, stopping=stopping
+        )
 
 
 def _show(result: Result, options: argparse.Namespace) -> None:
     from loadtest.page import page, result_sections
-    from loadtest.report import ACTOR_TITLES, SIDE_TITLES, actor_rows, side_rows, summary
+    from loadtest.report import ACTOR_TITLES, SIDE_TITLES, actor_rows, side_rows, summary, turned
     from odradek.cli.output import print_json
 
     if options.report is not None:
@@ -155,25 +176,27 @@ def _show(result: Result, options: argparse.Namespace) -> None:
         return
     for what, value in summary(result):
         sys.stdout.write(f"{what}: {value}\n")
-    _print(SIDE_TITLES, side_rows(result))
+    _print(*turned(SIDE_TITLES, side_rows(result)))
     if result.actors:
         _print(ACTOR_TITLES, actor_rows(result))
 
 
-def _show_sweep(option: str, results: list[tuple[str, Result]], options: argparse.Namespace) -> None:
+def _show_sweep(results: list[tuple[str, Result]], options: argparse.Namespace) -> None:
     from loadtest.page import page, sweep_sections
     from loadtest.report import SWEEP_TITLES, sweep_rows
     from odradek.cli.output import print_json
 
+    option = options.sweep.partition("=")[0]
+    results = [(value.partition("=")[2], result) for value, result in results]
     if options.report is not None:
         options.report.write_text(page(f"Load test by {option}", sweep_sections(option, results)))
     if options.json:
         print_json([{"option": option, "value": value, "result": result} for value, result in results])
         return
-    _print(SWEEP_TITLES, sweep_rows(option, results))
+    _print((option, *SWEEP_TITLES), sweep_rows(results))
 
 
-def _print(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from odradek.cli.output import Column, print_table
 
     columns = [Column(title, "left" if index == 0 else "right") for index, title in enumerate(titles)]
@@ -205,6 +228,13 @@ def _parser() -> argparse.ArgumentParser:
         "--rate", type=_rate, default=None, metavar="R", help="records/s of all producers, or max (default)"
     )
     load.add_argument("--duration", type=float, default=10.0, metavar="S", help="seconds (default 10)")
+    load.add_argument(
+        "--warm-up",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds of the same load before it, which count for nothing (default 0)",
+    )
     load.add_argument("--acks", choices=("all", "1", "0"), default="all", help="default all")
     load.add_argument(
         "--compression",

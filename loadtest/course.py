@@ -20,6 +20,7 @@ class _Total:
     histogram: HdrHistogram = field(default_factory=new_histogram)
     fresh: HdrHistogram = field(default_factory=new_histogram)
     records: int = 0
+    warm_up_records: int = 0
     records_before: int = 0
     failed: int = 0
     out_of_order: int = 0
@@ -28,18 +29,23 @@ class _Total:
 
     def add(self, interval: Interval, at_s: float) -> None:
         self.records += interval.records
+        self.warm_up_records += interval.warm_up_records
         self.failed += interval.failed
         self.out_of_order += interval.out_of_order
         self.cpu_s += interval.cpu_s
         if interval.histogram:
             self.fresh.decode_and_add(interval.histogram)
         if interval.records:
-            self.last_s = at_s
+            self.last_s = max(self.last_s, at_s)
+
+    @property
+    def all_records(self) -> int:
+        return self.records + self.warm_up_records
 
     def turn(self, seconds: float) -> tuple[float, float | None]:
         """(records per second, p99 in ms) since the last turn."""
-        rate = (self.records - self.records_before) / seconds
-        self.records_before = self.records
+        rate = (self.all_records - self.records_before) / seconds
+        self.records_before = self.all_records
         p99 = percentiles_ms(self.fresh).get(P99)
         self.histogram.add(self.fresh)
         self.fresh = new_histogram()  # cheaper than reset()
@@ -63,16 +69,17 @@ class _Total:
 class Course:
     """Both sides of a run."""
 
-    def __init__(self, value_bytes: int) -> None:
+    def __init__(self, value_bytes: int, warm_up_s: float = 0.0) -> None:
         self._value_bytes = value_bytes
+        self._warm_up_s = warm_up_s
         self._produce = _Total()
         self._consume = _Total()
         self._turned_at_s = 0.0
-        self.reading_from_s = 0.0
+        self.reading_from_s = warm_up_s
         self.moments: list[Moment] = []
 
     def add(self, role: str, interval: Interval, at_s: float) -> None:
-        """A client's report, ``at_s`` seconds after the load began."""
+        """A client's report of records of which the last came ``at_s`` seconds after the load began."""
         (self._produce if role == "producer" else self._consume).add(interval, at_s)
 
     def turn(self, at_s: float) -> None:
@@ -94,18 +101,18 @@ class Course:
 
     @property
     def acknowledged(self) -> int:
-        """Records so far."""
-        return self._produce.records
+        """Records so far, those of the warm-up too."""
+        return self._produce.all_records
 
     @property
     def consumed(self) -> int:
-        """Records so far."""
-        return self._consume.records
+        """Records so far, those of the warm-up too."""
+        return self._consume.all_records
 
     @property
     def lag_records(self) -> int:
         """Acknowledged and not yet read; readers may be ahead of the producers' reports."""
-        return max(0, self._produce.records - self._consume.records)
+        return max(0, self.acknowledged - self.consumed)
 
     @property
     def out_of_order(self) -> int:
@@ -114,7 +121,7 @@ class Course:
 
     def produce_side(self) -> Side:
         """The producers' totals."""
-        return self._produce.side(self._value_bytes)
+        return self._produce.side(self._value_bytes, self._warm_up_s)
 
     def consume_side(self) -> Side:
         """The consumers' totals; latency is end to end."""

@@ -15,21 +15,24 @@ from loadtest.clients import (
     FLUSH_S_MAX,
     POLL_RECORDS_MAX,
     SHORT_WAIT_S,
-    MissingClientError,
     Settled,
+    UnusableTargetError,
 )
 from loadtest.workload import Target, Workload
 
 QUEUE_MESSAGES_MAX: Final = 500_000
 TOPIC_TIMEOUT_S: Final = 60.0
+REACH_TIMEOUT_S: Final = 10.0
+LOG_EMERGENCIES: Final = 0
+"""librdkafka writes each failed attempt to stderr; what failed is said once, by an exception."""
 
 
 def confluent(module: str = "confluent_kafka") -> Any:
-    """The package, or one of its modules. Raises MissingClientError."""
+    """The package, or one of its modules. Raises UnusableTargetError."""
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise MissingClientError(
+        raise UnusableTargetError(
             "a Kafka broker needs the confluent-kafka package: pip install confluent-kafka"
         ) from None
 
@@ -38,17 +41,34 @@ def confluent(module: str = "confluent_kafka") -> Any:
 def topic_of(target: Target, partitions: int, *, keep: bool) -> Iterator[None]:
     """As clients.ClientModule."""
     package = confluent("confluent_kafka.admin")
-    admin = package.AdminClient({"bootstrap.servers": target.address})
+    admin = package.AdminClient({"bootstrap.servers": target.address, "log_level": LOG_EMERGENCIES})
+    _reach(admin, target.address)
     made = admin.create_topics(
         [package.NewTopic(target.topic, partitions, 1)], operation_timeout=TOPIC_TIMEOUT_S
     )
-    made[target.topic].result(TOPIC_TIMEOUT_S)
+    try:
+        made[target.topic].result(TOPIC_TIMEOUT_S)
+    except confluent().KafkaException as error:
+        raise UnusableTargetError(
+            f"{target.address} did not make the topic {target.topic}: {error.args[0].str()}"
+        ) from None
     try:
         yield
     finally:
         if not keep:
             gone = admin.delete_topics([target.topic], operation_timeout=TOPIC_TIMEOUT_S)
             gone[target.topic].result(TOPIC_TIMEOUT_S)
+
+
+def _reach(admin: Any, address: str) -> None:
+    """Raises UnusableTargetError where nobody answers."""
+    try:
+        admin.list_topics(timeout=REACH_TIMEOUT_S)
+    except confluent().KafkaException as error:
+        raise UnusableTargetError(
+            f"no Kafka broker answers at {address} within {REACH_TIMEOUT_S:g} s "
+            f"({error.args[0].str()}); is it running, and is its listener plaintext?"
+        ) from None
 
 
 class ClientProducer:
@@ -112,12 +132,14 @@ class ClientConsumer:
                 "fetch.wait.max.ms": 500,
             }
         )
-        self._consumer.assign(
-            [package.TopicPartition(target.topic, partition, 0) for partition in partitions]
-        )
+        self._unassigned = [package.TopicPartition(target.topic, partition, 0) for partition in partitions]
 
     def poll(self, timeout_s: float) -> list[tuple[int, Any]]:
         """As ConsumerClient."""
+        if self._unassigned:
+            # Not before: librdkafka begins to fetch at once.
+            self._consumer.assign(self._unassigned)
+            self._unassigned = []
         first = self._consumer.poll(timeout_s)
         if first is None:
             return []

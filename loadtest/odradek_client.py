@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from loadtest.clients import BUFFER_BYTES, FLUSH_S_MAX, POLL_RECORDS_MAX, Settled
 from loadtest.workload import Target, Workload
 from odradek import Admin, Consumer, Producer, TopicPartition
 
+REACH_TIMEOUT_MS: Final = 10_000
+"""Who does not answer so soon is not there; making a topic may take longer."""
+TOPIC_TIMEOUT_MS: Final = 150_000
+"""A thousand partitions are a thousand processes to start."""
+
 
 @contextmanager
 def topic_of(target: Target, partitions: int, *, keep: bool) -> Iterator[None]:
     """As clients.ClientModule."""
-    with Admin(target.address) as admin:
+    with Admin(target.address, timeout_ms=REACH_TIMEOUT_MS) as admin:
+        admin.metadata([])
+    with Admin(target.address, timeout_ms=TOPIC_TIMEOUT_MS) as admin:
         admin.create_topic(target.topic, partitions)
         try:
             yield
@@ -60,10 +67,14 @@ class ClientConsumer:
 
     def __init__(self, target: Target, partitions: Sequence[int]) -> None:
         self._consumer = Consumer(target.address, auto_offset_reset="earliest")
-        self._consumer.assign([TopicPartition(target.topic, partition) for partition in partitions])
+        self._unassigned = [TopicPartition(target.topic, partition) for partition in partitions]
 
     def poll(self, timeout_s: float) -> list[tuple[int, Any]]:
         """As ConsumerClient."""
+        if self._unassigned:
+            # Not before: the consumer begins to fetch at once.
+            self._consumer.assign(self._unassigned)
+            self._unassigned = []
         return [
             (record.partition, record.value) for record in self._consumer.poll(timeout_s, POLL_RECORDS_MAX)
         ]

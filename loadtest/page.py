@@ -29,7 +29,7 @@ h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 2rem
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
 th, td { padding: .25rem .7rem .25rem 0; text-align: left; white-space: nowrap;
          border-bottom: 1px solid var(--faint); }
-td + td { text-align: right; } .facts td + td { text-align: left; white-space: normal; }
+th + th, td + td { text-align: right; } .facts td + td { text-align: left; white-space: normal; }
 svg { width: 100%; height: auto; font: 12px system-ui, sans-serif; } svg text { fill: var(--ink); }
 .grid { stroke: var(--faint); } p.small { font-size: .85rem; opacity: .75; }
 """
@@ -81,7 +81,7 @@ def sweep_sections(option: str, results: Sequence[tuple[str, Result]]) -> list[s
         if result.consume is not None
     ]
     sections = [
-        _table(SWEEP_TITLES, sweep_rows(option, results)),
+        _table((option, *SWEEP_TITLES), sweep_rows(results)),
         "<h2>Scaling</h2>",
         line_chart(
             [Line("produce", produced), Line("consume", consumed)], Axis(option, labels), Axis("records/s")

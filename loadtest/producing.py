@@ -24,31 +24,43 @@ SLEEP_S_MAX: Final = 0.1
 class Acknowledgements:
     """What was acknowledged since the last report; callbacks come from the client's own thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, measured_from_ns: int = 0) -> None:
+        self._measured_from_ns = measured_from_ns
         self._lock = threading.Lock()
         self._tally = Tally()
         self._records = 0
+        self._warm_up_records = 0
         self._failed = 0
+        self._last_ns = 0
 
     def expect(self, due_ns: int) -> Settled:
         """The callback for records that should have been sent at ``due_ns``."""
 
         def settled(count: int, acknowledged: bool) -> None:
-            latency_us = (time.monotonic_ns() - due_ns) // 1000
+            now_ns = time.monotonic_ns()
             with self._lock:
-                if acknowledged:
-                    self._records += count
-                    self._tally.note(latency_us, count)
-                else:
+                if not acknowledged:
                     self._failed += count
+                elif due_ns < self._measured_from_ns:
+                    self._warm_up_records += count
+                else:
+                    self._records += count
+                    self._tally.note((now_ns - due_ns) // 1000, count)
+                    self._last_ns = now_ns
 
         return settled
 
     def take(self) -> Interval:
         """What came since the last call."""
         with self._lock:
-            found = Interval(records=self._records, failed=self._failed, histogram=self._tally.take())
-            self._records = self._failed = 0
+            found = Interval(
+                records=self._records,
+                warm_up_records=self._warm_up_records,
+                failed=self._failed,
+                histogram=self._tally.take(),
+                last_ns=self._last_ns,
+            )
+            self._records = self._warm_up_records = self._failed = self._last_ns = 0
         return found
 
 
@@ -84,14 +96,15 @@ def produce(order: Order, link: Link) -> None:
     start_ns = link.wait_for_go()
     if start_ns is None:
         return
-    acknowledgements = Acknowledgements()
+    acknowledgements = Acknowledgements(workload.measured_from_ns(start_ns))
     reporter = Reporter(link, acknowledgements.take)
     sending = _Sending(client, acknowledgements, keys, reporter)
-    _sleep_until(start_ns)
+    while time.monotonic_ns() < start_ns:
+        _sleep_until(start_ns)
     if workload.rate is None:
         _at_full_speed(workload, values, sending, link, start_ns)
     else:
-        schedule = Schedule.of(workload.rate, workload.producers, order.index, start_ns, workload.duration_s)
+        schedule = Schedule.of(workload.rate, workload.producers, order.index, start_ns, workload.load_s)
         _on_schedule(schedule, workload.batch_records, values, sending, link)
     client.finish()
     reporter.finish(sent=values.made)
@@ -119,7 +132,7 @@ class _Sending:
 
 
 def _at_full_speed(workload: Workload, values: Values, sending: _Sending, link: Link, start_ns: int) -> None:
-    end_ns = start_ns + int(workload.duration_s * 1e9)
+    end_ns = start_ns + int(workload.load_s * 1e9)
     while (now_ns := time.monotonic_ns()) < end_ns and not link.ended.is_set():
         sending.send(values.now(now_ns, workload.batch_records), now_ns)
 

@@ -15,12 +15,14 @@ def summary(result: Result) -> list[tuple[str, str]]:
     """(what, value) lines about the whole run."""
     workload = result.workload
     rate = "as fast as they can" if workload.rate is None else f"{short_number(workload.rate)} records/s"
+    warm = f" after {workload.warm_up_s:g} s of warm-up" if workload.warm_up_s else ""
     lines = [
         ("target", result.target),
         (
             "workload",
-            f"{workload.producers} producers, {workload.consumers} consumers, "
-            f"{workload.partitions} partitions, {workload.value_bytes} B, {rate}, {workload.duration_s:g} s",
+            f"{_counted(workload.producers, 'producer')}, {_counted(workload.consumers, 'consumer')}, "
+            f"{_counted(workload.partitions, 'partition')}, {workload.value_bytes} B, {rate}, "
+            f"{workload.duration_s:g} s{warm}",
         ),
         (
             "settings",
@@ -34,6 +36,10 @@ def summary(result: Result) -> list[tuple[str, str]]:
         lines.append(("out of order", f"{result.out_of_order:,}"))
     lines += [("note", note) for note in result.notes]
     return lines
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def side_rows(result: Result) -> list[tuple[str, ...]]:
@@ -60,6 +66,12 @@ def _side_row(name: str, latency: str, side: Side) -> tuple[str, ...]:
     )
 
 
+def turned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Rows as columns, for a terminal, which is higher than a table of many columns is narrow."""
+    first, *others = zip(titles, *rows, strict=True)
+    return first, list(others)
+
+
 ACTOR_TITLES = ("process", "CPU mean", "CPU max", "PSS max")
 
 
@@ -76,14 +88,14 @@ def actor_rows(result: Result) -> list[tuple[str, ...]]:
     ]
 
 
-SWEEP_TITLES = ("", "produce rec/s", "MB/s", "p99", "consume rec/s", "MB/s", "p99", "lost")
+SWEEP_TITLES = ("produce rec/s", "MB/s", "p99", "consume rec/s", "MB/s", "p99", "lost")
 
 
-def sweep_rows(option: str, results: Sequence[tuple[str, Result]]) -> list[tuple[str, ...]]:
-    """A row for each value of the option; the titles are SWEEP_TITLES."""
+def sweep_rows(results: Sequence[tuple[str, Result]]) -> list[tuple[str, ...]]:
+    """A row for each value of the option; the titles are the option and SWEEP_TITLES."""
     return [
         (
-            f"{option}={value}",
+            value,
             *_sweep_cells(result.produce),
             *_sweep_cells(result.consume),
             "" if result.lost is None else f"{result.lost:,}",

@@ -14,7 +14,8 @@ from loadtest.workload import Workload
 class Side(msgspec.Struct, frozen=True, kw_only=True):
     """Producers or consumers, all together. Latencies in milliseconds count from when a record was due.
 
-    ``seconds``: from the first moment of the load to this side's last record.
+    ``seconds``: from the first moment of the load, or the end of its warm-up, to this side's last record.
+    What the warm-up sent is in none of the numbers but ``failed`` and ``client_cpu_s``.
     """
 
     records: int
@@ -49,7 +50,8 @@ class ActorUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. ``lost``: acknowledged and not read; None where nobody read or nothing was acknowledged."""
+    """One run. ``lost``: acknowledged and not read; None where nobody read, or not to the end, or nothing
+    was acknowledged. ``interrupted``: by Ctrl-C, so that the load was shorter than the workload says."""
 
     target: str
     workload: Workload
@@ -61,6 +63,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     moments: list[Moment]
     actors: list[ActorUse]
     notes: list[str]
+    interrupted: bool = False
 
     @property
     def sound(self) -> bool:

@@ -10,8 +10,11 @@ from typing import Final, Protocol
 import msgspec
 import psutil  # type: ignore[import-untyped]
 
+from loadtest.workload import WorkloadError
+
 SAMPLE_INTERVAL_S: Final = 1.0
 ASK_TIMEOUT_S: Final = 5.0
+TITLE_PREFIX: Final = "odradek: "
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +59,10 @@ class WatchedProcesses:
     """A process and all that it started, by the operating system."""
 
     def __init__(self, pid: int) -> None:
-        self._root = psutil.Process(pid)
+        try:
+            self._root = psutil.Process(pid)
+        except psutil.NoSuchProcess:
+            raise WorkloadError(f"--watch-pid {pid}: there is no such process") from None
         self._known: dict[int, psutil.Process] = {}
         self.look()
 
@@ -68,7 +74,7 @@ class WatchedProcesses:
                 known = self._known.setdefault(process.pid, process)
                 found.append(
                     Usage(
-                        name=f"{known.name()}:{known.pid}",
+                        name=f"{known.name().removeprefix(TITLE_PREFIX)}:{known.pid}",
                         cpu_percent=known.cpu_percent(),
                         pss_bytes=known.memory_full_info().pss,
                     )

@@ -10,12 +10,18 @@ class Ready(msgspec.Struct, tag="ready"):
 
 
 class Interval(msgspec.Struct, tag="interval", kw_only=True):
-    """What a client did since its last word. ``histogram``: an encoded HdrHistogram in microseconds."""
+    """What a client did since its last word. ``histogram``: an encoded HdrHistogram in microseconds.
+
+    ``last_ns``: when the last of ``records`` came, on the monotonic clock; 0 where none did.
+    ``warm_up_records``: those that came beside ``records`` and do not count, because the warm-up sent them.
+    """
 
     records: int
+    warm_up_records: int = 0
     failed: int = 0
     out_of_order: int = 0
     histogram: bytes = b""
+    last_ns: int = 0
     cpu_s: float = 0.0
 
 

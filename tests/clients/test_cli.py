@@ -293,6 +293,20 @@ def test_a_narrow_terminal_folds_neither_names_of_roles_nor_numbers() -> None:
     assert "".join(line.split()[0] for line in folded if line.strip()) == "t" * 60 + "-0"
 
 
+NUMBERS_PROGRAM = """
+from odradek.cli.output import Column, print_table
+titles = [Column("")] + [Column("records per second", "right")] * 8
+print_table(titles, [[name] + ["1,234,567"] * 8 for name in ("produce", "consume")])
+"""
+
+
+def test_numbers_that_fill_a_terminal_do_not_push_names_out() -> None:
+    written = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(NUMBERS_PROGRAM, COLUMNS_MAX))
+    for name in ("produce", "consume"):
+        (line,) = [line for line in written.splitlines() if line.split()[:1] == [name]]
+        assert line.split() == [name, *["1,234,567"] * 8]
+
+
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
     [

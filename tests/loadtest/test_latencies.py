@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from loadtest.consuming import LOOKED_AT_PER_POLL_MAX, Observations
 from loadtest.latencies import HIGHEST_US, Tally, curve_ms, new_histogram, percentiles_ms
+from loadtest.producing import Acknowledgements
 from loadtest.stamps import STAMP, fillers, read_stamp
 
 
@@ -81,3 +82,26 @@ def test_records_that_are_not_looked_into_count_all_the_same() -> None:
 def test_a_record_of_somebody_else_is_refused_with_a_hint() -> None:
     with pytest.raises(ValueError, match="use a topic of its own"):
         Observations().note([(3, b"short")], now_ns=1)
+
+
+def test_records_of_the_warm_up_are_counted_apart_and_have_no_latency() -> None:
+    observations = Observations(measured_from_ns=1_000)
+    observations.note(_values([0, 1], due_ns=999) + _values([2], due_ns=1_000), now_ns=5_000_000)
+    found = observations.take()
+    assert (found.records, found.warm_up_records, found.out_of_order) == (1, 2, 0)
+    histogram = new_histogram()
+    histogram.decode_and_add(found.histogram)
+    assert histogram.get_total_count() == 1
+    assert observations.take().warm_up_records == 0
+
+
+def test_acknowledgements_of_the_warm_up_are_counted_apart_and_have_no_latency() -> None:
+    acknowledgements = Acknowledgements(measured_from_ns=1_000)
+    acknowledgements.expect(999)(5, True)
+    acknowledgements.expect(999)(2, False)
+    acknowledgements.expect(1_000)(3, True)
+    found = acknowledgements.take()
+    assert (found.records, found.warm_up_records, found.failed) == (3, 5, 2)
+    histogram = new_histogram()
+    histogram.decode_and_add(found.histogram)
+    assert histogram.get_total_count() == 3

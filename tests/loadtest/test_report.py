@@ -14,7 +14,7 @@ from loadtest.course import Course
 from loadtest.latencies import Tally
 from loadtest.page import page, result_sections, sweep_sections
 from loadtest.plots import Axis, Line, line_chart, short_number
-from loadtest.report import side_rows, summary, sweep_rows
+from loadtest.report import side_rows, summary, sweep_rows, turned
 from loadtest.result import Result, actor_uses
 from loadtest.watching import Usage
 from loadtest.words import Interval
@@ -83,7 +83,24 @@ def test_tables_say_what_was_found() -> None:
     assert "4,000" in produce and "2k" in produce and "8 ms" in produce
     assert "3,995" in consume
     assert ("acknowledged and not read", "5") in summary(_result(lost=5))
-    assert sweep_rows("partitions", [("2", _result())])[0][0] == "partitions=2"
+    assert sweep_rows([("2", _result())])[0][0] == "2"
+    assert ("workload", "1 producer, 1 consumer, 1 partition, 100 B, as fast as they can, 10 s") in summary(
+        _result()
+    )
+
+
+def test_a_table_is_turned_for_a_terminal() -> None:
+    titles, rows = turned(("", "records", "MB/s"), [("produce", "4", "1.0"), ("consume", "3", "0.9")])
+    assert tuple(titles) == ("", "produce", "consume")
+    assert [tuple(row) for row in rows] == [("records", "4", "3"), ("MB/s", "1.0", "0.9")]
+
+
+def test_rates_count_until_the_last_record_whenever_it_is_heard_of() -> None:
+    """Two clients: the one that was done first may be heard of last."""
+    course = Course(value_bytes=100)
+    course.add("producer", _interval(1_000, 10), 2.0)
+    course.add("producer", _interval(1_000, 10), 1.0)
+    assert course.produce_side().records_per_s == pytest.approx(1_000)
 
 
 def _svgs(text: str) -> list[ElementTree.Element]:
@@ -115,6 +132,24 @@ def test_every_point_is_inside_the_picture(points: list[tuple[float, float]]) ->
         assert 0 <= x <= width and 0 <= y <= height
 
 
+def test_long_names_do_not_lie_over_each_other() -> None:
+    names = [f"odradek: partition loadtest-26cf5e87-{number}:28803" for number in range(8)]
+    svg = _svgs(line_chart([Line(name, [(1.0, 1.0)]) for name in names], Axis("x"), Axis("y")))[0]
+    shown = [text for text in svg.iter("text") if (text.text or "") in names]
+    assert len(shown) == 8
+    _, _, width, height = map(float, svg.attrib["viewBox"].split())
+    for text in shown:
+        x, y = float(text.attrib["x"]), float(text.attrib["y"])
+        beside = [float(other.attrib["x"]) for other in shown if other.attrib["y"] == text.attrib["y"]]
+        end = min((place for place in beside if place > x), default=width)
+        assert x + 6 * len(text.text or "") < end and y < height
+
+
+def test_time_begins_at_zero() -> None:
+    svg = _svgs(line_chart([Line("a", [(1.0, 1.0), (3.0, 2.0)])], Axis("seconds"), Axis("y")))[0]
+    assert "0" in [text.text for text in svg.iter("text") if text.attrib.get("text-anchor") == "middle"]
+
+
 def test_a_plot_of_nothing_says_so() -> None:
     assert "no samples" in line_chart([Line("a", [])], Axis("x"), Axis("y"))
 
@@ -124,3 +159,16 @@ def test_a_plot_of_nothing_says_so() -> None:
 )
 def test_numbers_are_short(value: float, text: str) -> None:
     assert short_number(value) == text
+
+
+def test_the_warm_up_counts_for_the_soundness_of_a_run_and_for_no_rate() -> None:
+    course = Course(value_bytes=100, warm_up_s=2.0)
+    for role in ("producer", "consumer"):
+        course.add(role, Interval(records=0, warm_up_records=600), 2.0)
+        course.add(role, _interval(1_000, 3_000), 4.0)
+    course.turn(4.0)
+    assert (course.acknowledged, course.consumed) == (1_600, 1_600)
+    for side in (course.produce_side(), course.consume_side()):
+        assert side.records == 1_000 and side.seconds == pytest.approx(2.0)
+        assert side.records_per_s == pytest.approx(500)
+    assert course.moments[-1].produced_per_s == pytest.approx(400)

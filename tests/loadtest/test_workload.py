@@ -6,21 +6,23 @@ from typing import Any
 
 import pytest
 
-from loadtest.workload import SWEEPABLE, Workload, WorkloadError
+from loadtest.workload import SWEEPABLE, Workload, WorkloadError, swept
 
 
 @pytest.mark.parametrize(
     ("change", "story"),
     [
-        ({"producers": 0}, "producers is 1 to"),
-        ({"value_bytes": 23}, "value_bytes is 24 to"),
-        ({"duration_s": 0.0}, "duration_s is"),
+        ({"producers": 0}, "--producers is 1 to"),
+        ({"value_bytes": 23}, "--size is 24 to 1,048,576 bytes, not 23"),
+        ({"duration_s": 0.0}, "--duration is 0.1 to 604,800 seconds, not 0.0"),
         ({"rate": 0.0}, "more than 0"),
         ({"rate": float("nan")}, "more than 0"),
         ({"rate": float("inf")}, "more than 0"),
         ({"consumers": 3, "partitions": 2}, "as many partitions as consumers"),
-        ({"batch_records": 0}, "batch_records is"),
-        ({"key_count": 0}, "key_count is"),
+        ({"batch_records": 0}, "--batch is"),
+        ({"key_count": 0}, "--key-count is"),
+        ({"linger_ms": -1.0}, "--linger-ms is 0 to"),
+        ({"warm_up_s": -1.0}, "--warm-up is 0 to"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_hint(change: dict[str, Any], story: str) -> None:
@@ -52,3 +54,14 @@ def test_a_sweep_refuses_what_it_does_not_know_and_what_is_no_number() -> None:
         Workload().with_field("partitions", "many")
     with pytest.raises(WorkloadError, match="partitions is 1 to"):
         Workload().with_field("partitions", "0")
+
+
+@pytest.mark.parametrize("sweep", ["partitions", "partitions=", "partitions=,", "="])
+def test_a_sweep_without_values_says_how_one_is_written(sweep: str) -> None:
+    with pytest.raises(WorkloadError, match="--sweep partitions=1,2,4,8"):
+        swept(Workload(), sweep)
+
+
+def test_a_sweep_is_a_workload_for_each_value() -> None:
+    found = swept(Workload(), "rate=100,max")
+    assert [(name, workload.rate) for name, workload in found] == [("rate=100", 100.0), ("rate=max", None)]

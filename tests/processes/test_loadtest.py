@@ -77,9 +77,9 @@ def test_reading_what_was_written_before() -> None:
 
 def test_a_stall_of_the_broker_shows_in_every_record_that_was_due_meanwhile() -> None:
     """Open loop: the records that were due while nothing moved are late, though they left only afterwards."""
-    with BrokerProcess(heartbeat_timeout_s=30) as broker:
+    with BrokerProcess(heartbeat_timeout_s=60) as broker:
         bootstrap = broker.ready["router"]
-        arguments = ("--bootstrap", bootstrap, "--rate", "200", "--duration", "4", "--batch", "1", "--json")
+        arguments = ("--bootstrap", bootstrap, "--rate", "100", "--duration", "8", "--batch", "1", "--json")
         command = [sys.executable, "-m", "loadtest", *arguments]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
             _stall_while_it_flows(bootstrap)
@@ -88,18 +88,13 @@ def test_a_stall_of_the_broker_shows_in_every_record_that_was_due_meanwhile() ->
     assert (result["sent"], result["lost"]) == (800, 0)
     for side in ("produce", "consume"):
         assert result[side]["latency_ms"]["max"] >= 900 * STALL_S
-        assert result[side]["latency_ms"]["p90"] >= 250 * STALL_S
+        assert result[side]["latency_ms"]["p90"] >= 100 * STALL_S
 
 
 def _stall_while_it_flows(bootstrap: str) -> None:
     """Stop the partition's process for STALL_S once its topic has records."""
     with Admin(bootstrap) as admin:
-        give_up_at = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < give_up_at:
-            topics = [name for name in admin.list_topics() if name.startswith("loadtest-")]
-            if any(offset > 0 for topic in topics for offset in admin.list_offsets(topic).values()):
-                break
-            threading.Event().wait(0.05)
+        _wait_until_it_flows(admin)
         pid = next(actor.pid for actor in admin.status() if actor.name.startswith("partition:loadtest-"))
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
@@ -107,11 +102,64 @@ def _stall_while_it_flows(bootstrap: str) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
+def _wait_until_it_flows(admin: Admin) -> None:
+    """Returns when the load's topic has records."""
+    give_up_at = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < give_up_at:
+        topics = [name for name in admin.list_topics() if name.startswith("loadtest-")]
+        if any(offset > 0 for topic in topics for offset in admin.list_offsets(topic).values()):
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("no record came")
+
+
+def test_ctrl_c_ends_the_load_and_shows_what_was_measured(tmp_path: Path) -> None:
+    report = tmp_path / "out.html"
+    with BrokerProcess() as broker:
+        bootstrap = broker.ready["router"]
+        arguments = ("--bootstrap", bootstrap, "--rate", "500", "--duration", "600", "--json")
+        command = [sys.executable, "-m", "loadtest", *arguments, "--report", str(report)]
+        with (
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running,
+            Admin(bootstrap) as admin,
+        ):
+            _wait_until_it_flows(admin)
+            running.send_signal(signal.SIGINT)
+            output, said = running.communicate(timeout=TIMEOUT_S)
+        assert running.returncode == 130, said
+        result = json.loads(output)
+        assert result["interrupted"] and "Ctrl-C again" in said
+        assert result["produce"]["records"] == result["consume"]["records"] == result["sent"] > 0
+        assert result["sent"] < 500 * TIMEOUT_S and result["lost"] == 0
+        assert "interrupted" in report.read_text()
+        with Admin(bootstrap) as admin:
+            assert not [name for name in admin.list_topics() if name.startswith("loadtest-")]
+
+
+def test_a_kafka_broker_is_driven_with_the_same_report() -> None:
+    """Our own gateway stands for any."""
+    with BrokerProcess() as broker:
+        result = _result(
+            *("--kafka", str(broker.ready["kafka"]), "--watch-pid", str(broker.pid), "--duration", "2"),
+            *("--rate", "400", "--partitions", "2", "--consumers", "2", "--compression", "lz4"),
+        )
+    assert result["sent"] == result["produce"]["records"] == result["consume"]["records"] == 800
+    assert (result["lost"], result["out_of_order"], result["interrupted"]) == (0, 0, False)
+    assert any("gateway 0" in actor["name"] and actor["pss_bytes_max"] > 0 for actor in result["actors"])
+
+
 def test_what_cannot_be_done_is_said_in_one_line() -> None:
     for arguments, story in (
         (("--consumers", "2"), "as many partitions as consumers"),
         (("--bootstrap", "tcp://127.0.0.1:9", "--duration", "1"), "127.0.0.1:9"),
         (("--sweep", "colour=1,2"), "--sweep knows"),
+        (("--sweep", "partitions"), "--sweep partitions=1,2,4,8"),
+        (("--size", "5"), "--size is 24 to"),
+        (("--report", "/nowhere/at/all.html"), "there is no directory /nowhere/at"),
+        (("--report", "/"), "name a file"),
+        (("--directory", "/nowhere"), "is no directory"),
+        (("--watch-pid", "4194303", "--duration", "1"), "there is no such process"),
+        (("--kafka", "127.0.0.1:9"), "no Kafka broker answers at 127.0.0.1:9"),
     ):
         done = _loadtest(*arguments)
         assert done.returncode == 2 and story in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -17,6 +17,9 @@ from typing import Any, Literal
 import msgspec
 
 TERMINAL_WIDTH_MAX = 120
+GAP_WIDTH = 2
+FOLDED_WIDTH_MIN = 8
+"""Of a column that is no number."""
 _CONTROL_CHARACTERS = {
     code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) != "\t"
 }
@@ -91,6 +94,9 @@ def _print_rich(columns: Sequence[Column], rows: list[list[str]], title: str) ->
     from rich.text import Text
 
     console = Console()
+    if _narrowest(columns, rows) > min(console.width, TERMINAL_WIDTH_MAX):
+        _print_plain(columns, rows, title)  # the terminal folds its lines; a table would leave names out
+        return
     table = Table(
         box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False
     )
@@ -100,6 +106,15 @@ def _print_rich(columns: Sequence[Column], rows: list[list[str]], title: str) ->
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table, width=min(console.width, TERMINAL_WIDTH_MAX))
+
+
+def _narrowest(columns: Sequence[Column], rows: list[list[str]]) -> int:
+    """What a table takes at least: numbers whole, other cells folded."""
+    total = 0
+    for index, column in enumerate(columns):
+        width = max(len(line[index]) for line in [[column.title for column in columns], *rows])
+        total += GAP_WIDTH + (width if column.justify == "right" else min(width, FOLDED_WIDTH_MIN))
+    return total
 
 
 def human_bytes(size_bytes: int | None) -> str:

@@ -1,4 +1,4 @@
-"""A broker of the demo's own: `python -m supervisor` on a free port, ended when the demo ends."""
+"""A broker of the command's own: `python -m supervisor` on a free port, ended when the command ends."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class Ready(msgspec.Struct, frozen=True):
     router: str
 
 
-class DemoBroker:
+class OwnBroker:
     """A broker on a data directory. `work` is a directory for its log and ready file.
 
-    The user's own settings (`ODRADEK_*`, `odradek.toml`) do not reach it: the demo is the same everywhere.
+    The user's own settings (`ODRADEK_*`, `odradek.toml`) do not reach it: what a command shows is the same
+    everywhere.
     """
 
     def __init__(self, data: Path, work: Path) -> None:
@@ -52,7 +53,7 @@ class DemoBroker:
                 stderr=subprocess.STDOUT,
                 cwd=self._work,
                 env={k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)},
-                start_new_session=True,  # Ctrl-C is for the demo, which then stops the broker in order
+                start_new_session=True,  # Ctrl-C is for the command, which then stops the broker in order
             )
         return self._wait_until_ready(self._process)
 
@@ -74,7 +75,7 @@ class DemoBroker:
         if code != 0:
             raise BrokerError(self._story(f"the broker ended with code {code}"))
 
-    def __enter__(self) -> DemoBroker:
+    def __enter__(self) -> OwnBroker:
         return self
 
     def __exit__(
