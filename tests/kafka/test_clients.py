@@ -24,6 +24,8 @@ from tests.support.kafka import KafkaSocket, fetch_body
 pytestmark = [
     pytest.mark.processes,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    # kafka-python and aiokafka leave sockets to the garbage collector where their broker goes away.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
 WAIT_S = 30.0
@@ -196,18 +198,20 @@ def test_a_waiting_fetch_gets_a_record_as_soon_as_it_is_there(address: str, topi
         {
             "bootstrap.servers": address,
             "group.id": "g",
-            "fetch.wait.max.ms": 20_000,
-            "auto.offset.reset": "latest",
+            "fetch.wait.max.ms": 50_000,
         }
     )
-    consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
+    places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+    for place in places:  # by number: on a busy machine the end could be asked for behind the second record
+        _, place.offset = consumer.get_watermark_offsets(place, timeout=WAIT_S)
+    consumer.assign(places)
     assert consumer.poll(0.5) is None
     began_s = time.monotonic()
     send_all(address, topic, [b"second"])
     message = consumer.poll(WAIT_S)
     assert message is not None
     assert message.value() == b"second"
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 25
     consumer.close()
 
 
@@ -216,8 +220,6 @@ def test_a_waiting_fetch_gets_a_record_as_soon_as_it_is_there(address: str, topi
 
 @pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
 def test_kafka_python(address: str, topic: str, codec: str | None) -> None:
-    if codec in ("snappy", "lz4", "zstd"):
-        pytest.importorskip({"snappy": "snappy", "lz4": "lz4.frame", "zstd": "zstandard"}[codec])
     # It warns while it is imported, which only a test may forgive.
     import kafka  # noqa: PLC0415
 
@@ -289,10 +291,21 @@ def test_one_topic_by_both_protocols(broker: BrokerProcess, address: str, topic:
 # -- what ends and comes back --------------------------------------------------------------------------
 
 
-def child(broker: BrokerProcess, name: str) -> int:
-    """The process of that name now."""
+def kill(broker: BrokerProcess, name: str) -> None:
+    """kill -9 of the process of that name, as soon as there is one that serves."""
     with odradek.Admin(broker.ready["router"]) as admin:
-        return next(int(actor.pid or 0) for actor in admin.status() if actor.name == name)
+
+        def is_killed() -> bool:
+            (found,) = (actor for actor in admin.status() if actor.name == name)
+            if found.state != "serving" or found.pid is None:
+                return False  # it comes back from the time before
+            try:
+                os.kill(found.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return False  # dead, and nobody knows it yet
+            return True
+
+        eventually(is_killed)
 
 
 @pytest.mark.parametrize("victim", ["partition", "gateway"])
@@ -309,10 +322,12 @@ def test_an_idempotent_producer_survives_what_it_talks_to(
         producer.produce(topic, b"%06d" % number, partition=0, on_delivery=deliveries)
         producer.poll(0)
         if number in (2_000, 4_000):
-            eventually(lambda: producer.poll(0.01) >= 0 and len(deliveries.messages) > 100)
+            # Some since the start, or since those that were killed have come back.
+            wanted = number - 1_900
+            eventually(lambda: producer.poll(0.01) >= 0 and len(deliveries.messages) > wanted)  # noqa: B023
             names = [f"partition:{topic}-0"] if victim == "partition" else ["gateway:0", "gateway:1"]
             for name in names:
-                os.kill(child(broker, name), signal.SIGKILL)
+                kill(broker, name)
     assert producer.flush(2 * WAIT_S) == 0
     assert deliveries.failed == []
     values = [message.value() for message in read_all(address, topic, 6_000, partitions=1)]
@@ -330,8 +345,8 @@ def test_a_consumer_survives_the_end_of_its_gateway(broker: BrokerProcess, addre
         return len(read) >= count
 
     eventually(lambda: has_read(100))
-    os.kill(child(broker, "gateway:0"), signal.SIGKILL)
-    os.kill(child(broker, "gateway:1"), signal.SIGKILL)
+    kill(broker, "gateway:0")
+    kill(broker, "gateway:1")
     send_all(address, topic, [b"%04d" % number for number in range(100, 200)])
     eventually(lambda: has_read(200))
     assert sorted(read) == [b"%04d" % number for number in range(200)]

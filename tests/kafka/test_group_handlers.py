@@ -285,6 +285,43 @@ def test_who_leaves_is_told_each_for_itself() -> None:
     assert (left.error_code, [each.error_code for each in left.members]) == (0, [25, 25, 0])
 
 
+@pytest.mark.parametrize(("version", "code", "members"), [(2, 25, []), (3, 0, [25, 25]), (5, 0, [25, 25])])
+def test_nobody_leaves_a_group_that_nobody_is_in(version: int, code: int, members: list[int]) -> None:
+    """From version 3 on each member is told, as Kafka does: tools look for their members in the answer."""
+    desk = Desk()
+    leavers = [
+        SimpleNamespace(member_id=name, group_instance_id=instance)
+        for name, instance in (("stranger", None), ("", "one"))
+    ]
+    fields: dict[str, Any] = {"member_id": "stranger"} if version < 3 else {"members": leavers}
+    left = desk.ask(LEAVE, version, group_id="nobody", **fields)
+    assert left.error_code == code
+    if version >= 3:
+        assert [int(each.error_code) for each in left.members] == members
+        assert [(each.member_id, each.group_instance_id) for each in left.members] == [
+            ("stranger", None),
+            ("", "one"),
+        ]
+
+
+def test_who_is_no_member_may_commit_to_a_group_that_nobody_is_in() -> None:
+    """As in Kafka: without a generation it is no member's commit, whatever it calls itself."""
+    desk = Desk()
+    assert desk.commit(8, {("events", 0): 3}, member_id="", group_instance_id=None) == {("events", 0): 0}
+    named = desk.commit(8, {("events", 0): 4}, member_id="a tool", group_instance_id=None)
+    assert named == {("events", 0): 0}
+    instance = desk.commit(8, {("events", 0): 5}, member_id="", group_instance_id="static")
+    assert instance == {("events", 0): 0}
+    desk.stable()
+    for member_id, instance_id in (("", None), ("a tool", None), ("", "static")):
+        refused = desk.commit(8, {("events", 0): 6}, member_id=member_id, group_instance_id=instance_id)
+        assert refused == {("events", 0): 25}
+    fetched = desk.ask(
+        OFFSET_FETCH, 2, group_id="group", topics=[SimpleNamespace(name="events", partition_indexes=[0])]
+    )
+    assert fetched.topics[0].partitions[0].committed_offset == 5
+
+
 def test_a_static_member_is_back_and_its_old_self_is_fenced() -> None:
     desk = Desk()
     joining = desk.join(5, group_instance_id="one")
@@ -375,6 +412,33 @@ def test_fetching_offsets_in_every_version(version: int) -> None:
     assert [group.group_id for group in groups] == ["group", "group2", "group", ""]
     assert [fetched(group) for group in groups] == [some, {}, everything, {}]
     assert [group.error_code for group in groups] == [0, 0, 0, 24]
+
+
+@pytest.mark.parametrize(("version", "told"), [(2, -1), (5, -1), (6, 3), (7, 3), (8, 3)])
+def test_the_leader_epoch_of_a_commit_is_kept(version: int, told: int) -> None:
+    """By it a client that comes back sees that the log was cut behind what it had read."""
+    desk = Desk()
+
+    def commit(committed_leader_epoch: int) -> Any:
+        partition = SimpleNamespace(partition_index=0, committed_offset=5, committed_metadata="")
+        if version >= 6:
+            partition.committed_leader_epoch = committed_leader_epoch
+        topics = [SimpleNamespace(name="events", partitions=[partition])]
+        known: dict[str, Any] = {"generation_id_or_member_epoch": -1, "member_id": "", "topics": topics}
+        response = desk.ask(OFFSET_COMMIT, version, group_id="group", **known)
+        assert response.topics[0].partitions[0].error_code.value == 0
+
+    def epochs() -> list[int]:
+        topics = [SimpleNamespace(name="events", partition_indexes=(0, 1))]
+        response = desk.ask(OFFSET_FETCH, 5, group_id="group", topics=topics)
+        return [each.committed_leader_epoch for each in response.topics[0].partitions]
+
+    commit(3)
+    assert epochs() == [told, -1]
+    desk.coordinating.crash()
+    assert epochs() == [told, -1]
+    commit(-1)
+    assert epochs() == [-1, -1], "it was that of the commit before"
 
 
 @pytest.mark.parametrize("version", range(SERVED[FIND_COORDINATOR][1] + 1))

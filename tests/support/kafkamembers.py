@@ -29,7 +29,7 @@ JAVAC_TIMEOUT_S = 60
 SESSION_MS = 6_000
 """The shortest that the coordinator takes, as Kafka's."""
 POLL_S = 0.1
-END_TIMEOUT_S = 20.0
+END_TIMEOUT_S = 40.0
 WAIT_TIMEOUT_S = 50.0
 
 Place = tuple[str, int]
@@ -311,12 +311,12 @@ class KafkaJsMember(ProcessMember):
 
 @once
 def java_classes() -> Path:
-    """Where the Java member is compiled. Raises NoKafka where it cannot be."""
-    source = MEMBERS / "GroupMember.java"
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    kept = Path.home() / ".cache" / f"odradek-java-member-{digest}"
-    if not (kept / "GroupMember.class").is_file():
-        command = ["javac", "-cp", kafka_classpath(), "-d", str(kept), str(source)]
+    """Where the programs in Java are compiled. Raises NoKafka where they cannot be."""
+    sources = sorted(MEMBERS.glob("*.java"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    kept = Path.home() / ".cache" / f"odradek-java-members-{digest}"
+    if not all((kept / f"{source.stem}.class").is_file() for source in sources):
+        command = ["javac", "-cp", kafka_classpath(), "-d", str(kept), *map(str, sources)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=JAVAC_TIMEOUT_S, check=False)
         if done.returncode != 0:
             raise NoKafka(f"javac says: {done.stderr[:200]}")

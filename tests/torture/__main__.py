@@ -25,6 +25,10 @@ def main() -> int:
     parser.add_argument("--partitions", type=int, default=3)
     parser.add_argument("--producers", type=int, default=2)
     parser.add_argument("--members", type=int, default=3, help="of the consumer group")
+    parser.add_argument("--gateways", type=int, default=2, help="for Kafka's clients; 0 leaves those out")
+    parser.add_argument("--kafka-producers", type=int, help="librdkafka's; default 2")
+    parser.add_argument("--kafka-members", type=int, help="of a classic group; default 3")
+    parser.add_argument("--pause-max", type=float, default=3.5, help="seconds of a pause, at most")
     parser.add_argument("--rate", type=float, default=300.0, help="records/s of each producer")
     parser.add_argument("--records-max", type=int, default=2_000_000)
     parser.add_argument("--faults-max", type=int, default=10_000)
@@ -39,6 +43,10 @@ def main() -> int:
             partitions=given.partitions,
             producers=given.producers,
             members=given.members,
+            gateways=given.gateways,
+            kafka_producers=_default(given.kafka_producers, 2 if given.gateways else 0),
+            kafka_members=_default(given.kafka_members, 3 if given.gateways else 0),
+            pause_s=(0.1, given.pause_max),
             rate=given.rate,
             records_max=given.records_max,
             faults_max=given.faults_max,
@@ -54,6 +62,10 @@ def main() -> int:
     result: Result = torture(options)
     print(result.report())
     return 0 if result.verdict.is_valid else 1
+
+
+def _default(given: int | None, otherwise: int) -> int:
+    return otherwise if given is None else given
 
 
 if __name__ == "__main__":

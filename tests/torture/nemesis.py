@@ -11,7 +11,7 @@ import psutil  # type: ignore[import-untyped]
 
 from tests.support.broker import BrokerFailed, BrokerProcess, wait_gone
 from tests.support.checker.history import Journal
-from tests.torture.options import TOPIC, TortureOptions
+from tests.torture.options import CLIENT_ROLES, TOPIC, TortureOptions
 from tests.torture.workers import Workers
 
 ORPHANS_TIMEOUT_S = 10.0
@@ -31,8 +31,13 @@ class Nemesis:
         """The longest that a child outlived a killed supervisor."""
 
     @property
-    def exhausted(self) -> bool:
-        return not self._faults or self.injected >= self._options.faults_max
+    def has_faults(self) -> bool:
+        return bool(self._faults)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has injected all that it may."""
+        return self.injected >= self._options.faults_max
 
     def wait_s(self) -> float:
         """How long to leave the broker in peace."""
@@ -46,7 +51,7 @@ class Nemesis:
             self._broker.restart()
         elif role == "supervisor":
             self._strike_supervisor(kind, pause_s)
-        elif role in ("producer", "member"):
+        elif role in CLIENT_ROLES:
             self._strike_client(kind, role, pause_s)
         else:
             self._strike_child(kind, role, pause_s)
@@ -80,6 +85,7 @@ class Nemesis:
         title = {
             "partition": f"partition {TOPIC}-{self._dice.randrange(self._options.partitions)}",
             "router": "router 0",
+            "gateway": f"gateway {self._dice.randrange(max(1, self._options.gateways))}",
             "coordinator": "coordinator",
         }[role]
         try:

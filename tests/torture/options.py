@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FAULTS = ("kill", "pause", "restart")
-ROLES = ("partition", "router", "coordinator", "supervisor", "producer", "member")
+CLIENT_ROLES = ("producer", "member", "kafka-producer", "kafka-member")
+ROLES = ("partition", "router", "gateway", "coordinator", "supervisor", *CLIENT_ROLES)
 SECONDS_MAX = 24 * 3600
 RECORDS_MAX = 20_000_000
 TOPIC = "torture"
 GROUP = "tortured"
+KAFKA_GROUP = "tortured-too"
+"""A group is classic or consumer, never both."""
+GATEWAYS_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class TortureOptions:
     """``seconds`` of load with faults; ``records_max`` and ``faults_max`` end it sooner.
 
     ``nemesis``: kinds of faults, or "kind:role" for one role only. ``rate`` is in records/s of each producer.
+    ``kafka_producers`` and ``kafka_members`` speak Kafka's protocol, through any of the ``gateways``.
     ``retention_bytes`` of each partition; None keeps everything. ``keep``: where the history stays; None
     keeps it only of a run that failed.
     """
@@ -28,6 +33,9 @@ class TortureOptions:
     partitions: int = 3
     producers: int = 2
     members: int = 3
+    gateways: int = 2
+    kafka_producers: int = 2
+    kafka_members: int = 3
     rate: float = 300.0
     records_max: int = 2_000_000
     faults_max: int = 10_000
@@ -43,6 +51,9 @@ class TortureOptions:
             ("partitions", self.partitions, 1, 64),
             ("producers", self.producers, 1, 16),
             ("members", self.members, 0, 16),
+            ("gateways", self.gateways, 0, GATEWAYS_MAX),
+            ("kafka_producers", self.kafka_producers, 0, 16 if self.gateways else 0),
+            ("kafka_members", self.kafka_members, 0, 16 if self.gateways else 0),
             ("rate", self.rate, 1, 100_000),
         )
         for name, value, lowest, highest in bounds:
@@ -60,6 +71,29 @@ class TortureOptions:
                     f"{word!r} is no fault; write {', '.join(FAULTS)}, or one of them with a role, such as "
                     f"kill:partition; roles are {', '.join(ROLES)}"
                 )
-            roles = (role,) if role else ROLES
+            roles = (role,) if role else [each for each in ROLES if self._is_there(each)]
             found += [("restart", "broker")] if kind == "restart" else [(kind, each) for each in roles]
         return found
+
+    def _is_there(self, role: str) -> bool:
+        """Whether the run has any of them, to be harmed."""
+        counts = {
+            "gateway": self.gateways,
+            "member": self.members,
+            "kafka-producer": self.kafka_producers,
+            "kafka-member": self.kafka_members,
+        }
+        return counts.get(role, 1) > 0
+
+    @property
+    def clients(self) -> dict[str, int]:
+        """How many processes of each role there are, in the order in which they are told to end."""
+        counts = {
+            "producer": self.producers,
+            "kafka-producer": self.kafka_producers,
+            "reader": 1,
+            "kafka-reader": min(1, self.gateways),
+            "member": self.members,
+            "kafka-member": self.kafka_members,
+        }
+        return {role: count for role, count in counts.items() if count}

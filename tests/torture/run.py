@@ -8,8 +8,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from odradek import Admin, Consumer, OdradekError, TopicPartition
 from tests.support.broker import BrokerProcess
@@ -17,12 +19,13 @@ from tests.support.checker.anomalies import Promises
 from tests.support.checker.history import FINAL, Journal, read_histories
 from tests.support.checker.judging import Verdict, judge
 from tests.support.rawclient import decode_batches
+from tests.torture.client import key_of, seen_as
 from tests.torture.nemesis import Nemesis
-from tests.torture.options import GROUP, TOPIC, TortureOptions
-from tests.torture.worker import key_of, seen_as
+from tests.torture.options import GATEWAYS_MAX, GROUP, KAFKA_GROUP, TOPIC, TortureOptions
 from tests.torture.workers import Workers
 
 TURN_S = 0.1
+PORT_TRIES_MAX = 100
 SEGMENT_BYTES = 256 * 1024
 SETTLE_S = 60.0
 """After the last fault everything serves again within this time, or the run has failed."""
@@ -86,16 +89,19 @@ def torture(options: TortureOptions, observe: Observer | None = None) -> Result:
 def _run(options: TortureOptions, directory: Path, observe: Observer | None) -> Result:
     began_s = time.monotonic()
     journal = Journal(directory, "nemesis")
-    with BrokerProcess(directory / "data", port=_free_port(), **BROKER) as broker:  # type: ignore[arg-type]
+    ports = free_ports(1 + GATEWAYS_MAX)
+    settings: dict[str, Any] = {**BROKER, "gateways": options.gateways, "kafka_port": ports[1]}
+    kafka = ",".join(f"127.0.0.1:{port}" for port in ports[1 : 1 + options.gateways])
+    with BrokerProcess(directory / "data", port=ports[0], **settings) as broker:
         _create_topic(broker, options)
-        with Workers(options, broker.bootstrap, directory) as workers:
+        with Workers(options, broker.bootstrap, kafka, directory) as workers:
             workers.start_all()
+            workers.wait_at_work()
             nemesis = Nemesis(options, broker, workers, journal)
             _suffer(options, broker, workers, nemesis, observe)
             broker.restart()
-            workers.finish("producer")
-            workers.finish("reader")
-            workers.finish("member")
+            for role in options.clients:
+                workers.finish(role)
         final = Journal(directory, FINAL)
         _read_everything(broker, options, final)
         broker.stop()
@@ -113,11 +119,11 @@ def _suffer(
 ) -> None:
     end_s = time.monotonic() + options.seconds
     strike_s = time.monotonic() + nemesis.wait_s()
-    while (now_s := time.monotonic()) < end_s and workers.producing:
+    while (now_s := time.monotonic()) < end_s and workers.producing and not nemesis.is_done:
         workers.check()
         if not broker.running:
             raise NotServing(f"the broker ended by itself\n{broker.log()}")
-        if now_s >= strike_s and not nemesis.exhausted:
+        if now_s >= strike_s and nemesis.has_faults:
             nemesis.strike()
             strike_s = time.monotonic() + nemesis.wait_s()
         if observe is not None:
@@ -125,11 +131,20 @@ def _suffer(
         threading.Event().wait(TURN_S)
 
 
-def _free_port() -> int:
-    """Fixed for the whole run, so that clients find a broker that was started again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Ports in a row, as gateways take them; fixed for the whole run, so that clients find a broker again."""
+    for _ in range(PORT_TRIES_MAX):
+        with ExitStack() as probes:
+            first = 0
+            try:
+                for index in range(count):
+                    probe = probes.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", first + index if first else 0))
+                    first = first or int(probe.getsockname()[1])
+            except (OSError, OverflowError):
+                continue
+            return list(range(first, first + count))
+    raise OSError(f"no {count} ports in a row are free")
 
 
 def _create_topic(broker: BrokerProcess, options: TortureOptions) -> None:
@@ -148,11 +163,19 @@ def _read_everything(broker: BrokerProcess, options: TortureOptions, journal: Jo
             raise NotServing(
                 f"not everything can be read {SETTLE_S:g} s after the last fault\n{broker.log()}"
             )
+    groups = {GROUP: options.members, KAFKA_GROUP: options.kafka_members}
+    for op, group in enumerate((group for group, members in groups.items() if members), start=1):
+        _look_at_offsets(broker, options, journal, op, group)
+
+
+def _look_at_offsets(
+    broker: BrokerProcess, options: TortureOptions, journal: Journal, op: int, group: str
+) -> None:
     with Admin(broker.bootstrap) as admin:
-        journal.note("invoke", "fetch_commit", op=1, group=GROUP)
-        found = {key_of(key.partition): offset for key, offset in admin.list_group_offsets(GROUP).items()}
+        journal.note("invoke", "fetch_commit", op=op, group=group)
+        found = {key_of(key.partition): offset for key, offset in admin.list_group_offsets(group).items()}
         positions = {key_of(number): found.get(key_of(number), -1) for number in range(options.partitions)}
-        journal.note("ok", "fetch_commit", op=1, group=GROUP, positions=positions)
+        journal.note("ok", "fetch_commit", op=op, group=group, positions=positions)
 
 
 def _try_to_read_everything(broker: BrokerProcess, options: TortureOptions, journal: Journal) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.checker.history import read_histories
 from tests.support.tiers import in_tier
-from tests.torture.options import TortureOptions
+from tests.torture.options import KAFKA_GROUP, TortureOptions
 from tests.torture.run import torture
 from tests.torture.soak import SAMPLES_MIN, Sample, judge_samples, soak_options, theil_sen
 
@@ -27,6 +28,35 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     assert counts["records in the files"] >= counts["records acknowledged"]
     assert counts["commits acknowledged"] > 0
     assert sum(count for name, count in counts.items() if name.startswith("fault: ")) >= 2
+    took_part = {event.proc.rpartition("-")[0] for event in read_histories(tmp_path / "history")}
+    assert took_part >= {"producer-0", "member-0", "kafka-producer-0", "kafka-member-0", "kafka-reader-0"}
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_by_kafkas_clients_when_their_gateways_die(tmp_path: Path) -> None:
+    """Both gateways, and what they talk to; so many faults, however long they take."""
+    options = TortureOptions(
+        seconds=60.0,
+        seed=5,
+        nemesis=("kill:gateway", "pause:gateway", "kill:partition", "kill:coordinator", "kill:kafka-member"),
+        pause_s=(0.1, 1.0),
+        producers=1,
+        members=1,
+        faults_max=8,
+        keep=tmp_path / "history",
+    )
+    result = torture(options)
+    counts = result.verdict.counts
+    assert result.verdict.is_valid, result.report()
+    assert counts["records lost"] == 0
+    assert counts["fault: kill gateway"] >= 1
+    events = read_histories(tmp_path / "history")
+    settled = [event for event in events if event.f == "send" and event.type == "ok"]
+    assert any(event.proc.startswith("kafka-producer") for event in settled)
+    commits = [event for event in events if event.f == "commit" and event.group == KAFKA_GROUP]
+    assert any(event.type == "ok" for event in commits)
+    assert all(event.generation > 0 for event in commits if event.type == "invoke")
 
 
 def test_options_say_what_is_wrong() -> None:
@@ -40,6 +70,10 @@ def test_options_say_what_is_wrong() -> None:
         ("kill", "router"),
         ("restart", "broker"),
     ]
+    with pytest.raises(ValueError, match="kafka_members is 0 to 0, not 3"):
+        TortureOptions(gateways=0, kafka_producers=0)
+    assert ("kill", "gateway") not in TortureOptions(gateways=0, kafka_producers=0, kafka_members=0).faults()
+    assert ("kill", "kafka-member") in TortureOptions().faults()
     assert soak_options(TortureOptions()).retention_bytes
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,11 @@ from tests.torture.options import TortureOptions
 
 END_TIMEOUT_S = 90.0
 LOG_LINES_SHOWN = 20
+AT_WORK_TIMEOUT_S = 60.0
+TURN_S = 0.1
+FIRST_DONE = {"producer": "send", "reader": "poll", "member": "commit"}
+"""What one of a role has done when it is at work."""
+PRODUCERS = ("producer", "kafka-producer")
 
 
 class WorkerFailed(AssertionError):
@@ -39,8 +46,8 @@ class WorkerProcess:
 class Workers:
     """All of them. A context manager that leaves none behind."""
 
-    def __init__(self, options: TortureOptions, bootstrap: str, directory: Path) -> None:
-        self._options, self._bootstrap, self._directory = options, bootstrap, directory
+    def __init__(self, options: TortureOptions, bootstrap: str, kafka: str, directory: Path) -> None:
+        self._options, self._bootstrap, self._kafka, self._directory = options, bootstrap, kafka, directory
         self._running: list[WorkerProcess] = []
         self._started = 0
 
@@ -54,20 +61,37 @@ class Workers:
             worker.process.wait()
 
     def start_all(self) -> None:
-        """One reader, and as many producers and members as wanted."""
-        counts = {"producer": self._options.producers, "reader": 1, "member": self._options.members}
-        for role, count in counts.items():
+        """One reader of each protocol, and as many producers and members as wanted."""
+        for role, count in self._options.clients.items():
             for slot in range(count):
                 self._start(role, slot)
+
+    def wait_at_work(self) -> None:
+        """Returns when somebody of each role has done what it is there for. Raises WorkerFailed."""
+        deadline_s = time.monotonic() + AT_WORK_TIMEOUT_S
+        waiting = set(self._options.clients)
+        while waiting:
+            self.check()
+            waiting = {role for role in waiting if not self._has_done(role)}
+            if time.monotonic() > deadline_s:
+                raise WorkerFailed(f"{sorted(waiting)} did nothing within {AT_WORK_TIMEOUT_S:g} s")
+            threading.Event().wait(TURN_S)
+
+    def _has_done(self, role: str) -> bool:
+        done = FIRST_DONE[role.removeprefix("kafka-")]
+        histories = [self._directory / f"{worker.name}.jsonl" for worker in self.of_role(role)]
+        sign = f'"type":"ok","f":"{done}"'.encode()
+        return any(path.exists() and sign in path.read_bytes() for path in histories)
 
     def _start(self, role: str, slot: int) -> None:
         self._started += 1
         name = f"{role}-{slot}-{self._started}"
         log = self._directory / f"{name}.log"
-        share = self._options.records_max // self._options.producers
+        share = self._options.records_max // (self._options.producers + self._options.kafka_producers)
+        bootstrap = self._kafka if role.startswith("kafka-") else self._bootstrap
         command = [
             *(sys.executable, "-m", "tests.torture.worker", role, name),
-            *(self._bootstrap, str(self._directory)),
+            *(bootstrap, str(self._directory)),
             *("--partitions", str(self._options.partitions), "--seed", str(self._options.seed)),
             *("--rate", str(self._options.rate), "--records-max", str(share)),
         ]
@@ -92,7 +116,7 @@ class Workers:
         """Raises WorkerFailed where one ended that nobody killed; a producer may come to its last record."""
         for worker in list(self._running):
             code = worker.process.poll()
-            if code == 0 and worker.role == "producer":
+            if code == 0 and worker.role in PRODUCERS:
                 self._running.remove(worker)
             elif code is not None:
                 raise WorkerFailed(worker.story())
@@ -100,7 +124,7 @@ class Workers:
     @property
     def producing(self) -> bool:
         """Whether any producer still has records to send."""
-        return bool(self.of_role("producer"))
+        return any(self.of_role(role) for role in PRODUCERS)
 
     def finish(self, role: str) -> None:
         """Lets those of a role end in order."""
