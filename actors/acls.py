@@ -30,6 +30,8 @@ from odradek.protocol.errors import (
 
 DECISIONS_MAX = 10_000
 """Decisions remembered at one time; then all are forgotten."""
+RESOURCE_NAME_MAX = 255
+"""Characters of the name of a topic or a group at most; strangers may name what is longer, and often."""
 ALLOWED_BY: dict[Operation, frozenset[Operation]] = {
     Operation.DESCRIBE: frozenset(
         {
@@ -142,6 +144,8 @@ class AclTable:
         """Whether the principal, at ``host``, may do that to the resource of that name."""
         if not self.enforced or principal in self._super_users:
             return True
+        if len(name) > RESOURCE_NAME_MAX:
+            return self._decide(principal, host, operation, resource_type, name)
         asked = (principal, host, operation, resource_type, name)
         decision = self._decisions.get(asked)
         if decision is None:

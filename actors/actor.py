@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from actors.effects import Effect, Job, Sender, SyncTicket
 from odradek.protocol.access import ANONYMOUS
 from odradek.protocol.batch import Buffer
@@ -57,7 +59,7 @@ class KafkaPeer:
     """The address of ours that the client connected to."""
 
 
-class KafkaEnvelope(NamedTuple):
+class KafkaEnvelope(msgspec.Struct, frozen=True):
     """A request of Kafka's protocol. ``request`` is kio's object of that version.
 
     It is None for an ApiVersions of a version that nobody here knows: that alone is answered all the same.
@@ -79,8 +81,7 @@ class KafkaClosed:
     identity: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What came back for the ``Forward`` with this token."""
 
     token: int

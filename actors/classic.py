@@ -3,7 +3,8 @@
 Rule 1. Join barrier: a rebalance waits until every member has joined again, or the longest rebalance
         time-out is over; who has not joined by then is out (a static member only with its session).
 Rule 2. Sync barrier: the leader brings the assignments of all; nobody is answered before it did. It has
-        the same time-out, and the same exception.
+        the same time-out; who has not come by then is out, a static member too: one that lives and
+        assigns nothing would hold up the others for as long as it lives.
 Rule 3. A generation begins when the join barrier closes. What comes with another one is refused.
 
 Pure: time comes as an argument, requests wait under a token that the caller chose, and every method
@@ -235,10 +236,10 @@ class ClassicGroup:
 
         Raises UnknownMemberId, FencedInstanceId, IllegalGeneration, RebalanceInProgress.
         """
+        if generation <= NO_GENERATION and not self.members:
+            return  # whatever it calls itself
         if member_id is None and instance_id is None and generation <= NO_GENERATION:
-            if self.members:
-                raise UnknownMemberId(f"group {self.name!r} has members; only they may commit")
-            return
+            raise UnknownMemberId(f"group {self.name!r} has members; only they may commit")
         member = self._member(member_id, generation, instance_id)
         if self.state is ClassicState.COMPLETING:
             raise RebalanceInProgress(f"group {self.name!r} waits for its leader's assignment")
@@ -266,8 +267,7 @@ class ClassicGroup:
         late = [member.id for member in self._expiring() if member.expires_s <= now_s]
         if self.state is ClassicState.COMPLETING and now_s >= self._open_until_s:
             self._open_until_s = math.inf
-            absent = [each for each in self.members.values() if each.sync is None]
-            late += [each.id for each in absent if each.image.instance_id is None and each.id not in late]
+            late += [each.id for each in self.members.values() if each.sync is None and each.id not in late]
         return self._remove(late, now_s) if late else self._close_join_barrier(now_s)
 
     def prolong(self, now_s: float) -> None:

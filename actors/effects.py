@@ -1,10 +1,15 @@
-"""All that an actor may ask of the world. ``transport.host`` is the one place that performs them."""
+"""All that an actor may ask of the world. ``transport.host`` is the one place that performs them.
+
+What every request makes is a msgspec Struct: it costs a third of a dataclass or a named tuple.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import Encoding
@@ -52,7 +57,7 @@ class Reply:
     payload: Sequence[Buffer] = ()
 
 
-class KafkaReply(NamedTuple):
+class KafkaReply(msgspec.Struct, frozen=True):
     """Answer a Kafka request, in the order of its connection. Without a body nothing is sent for it.
 
     ``body`` is a tree of plain values by kio's field names; the codec writes what ``version`` knows of it.
@@ -66,8 +71,7 @@ class KafkaReply(NamedTuple):
     """The connection ends behind this answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True):
     """Send a request to another actor; its reply comes back as an ``Answer`` with the same token."""
 
     address: str

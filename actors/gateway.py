@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from traceback import format_exception
-from typing import NamedTuple
+
+import msgspec
 
 from actors.acls import AclTable
 from actors.actor import Answer, Envelope, KafkaClosed, KafkaEnvelope, Lost, Message, Moment, Undeliverable
@@ -40,22 +41,30 @@ SASL_AUTHENTICATE = 36
 BEFORE_LOG_IN = frozenset({17, 18, SASL_AUTHENTICATE})
 """SaslHandshake, ApiVersions, SaslAuthenticate: what a client may ask before it has said who it is."""
 _NO_OUTCOME = Outcome()
-_WRITES = (Produce, OffsetCommit, DeleteRecords, GroupDelete)
+_WRITES = frozenset({Produce, OffsetCommit, DeleteRecords, GroupDelete})
 
 
-@dataclass(slots=True, eq=False)
-class Conversation:
+@dataclass(slots=True)
+class _Client:
+    """One connection, and its requests that wait for something."""
+
+    connection: Connection
+    under_way: set[Conversation] = field(default_factory=set)
+
+
+class Conversation(msgspec.Struct, eq=False):
     """One Kafka request under way: its handler, and what the handler waits for."""
 
     sender: Sender
+    client: _Client
     context: Context
     steps: Steps
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[Outcome] = []
     missing: int = 0
     is_over: bool = False
 
 
-class _Asked(NamedTuple):
+class _Asked(msgspec.Struct, frozen=True, eq=False):
     """The waiter of one ask."""
 
     gateway: GatewayActor
@@ -64,9 +73,9 @@ class _Asked(NamedTuple):
 
     def answered(self, answer: Answer) -> Sequence[Effect]:
         """The other actor replied."""
-        error = answer.reply.error
-        outcome = Outcome(answer.reply, answer.payload, None if error is None else error_from_wire(error))
-        return self.gateway.ended(self.conversation, self.number, outcome)
+        reply = answer.reply
+        error = None if reply.error is None else error_from_wire(reply.error)
+        return self.gateway.ended(self.conversation, self.number, Outcome(reply, answer.payload, error))
 
     def failed(self, error: OdradekError) -> Sequence[Effect]:
         """No reply will come."""
@@ -87,8 +96,7 @@ class GatewayActor:
         self._logins = Logins(
             options.sasl_mechanisms, None, options.new_nonce, decoy_secret_of(options.new_nonce())
         )
-        self._connections: dict[bytes, Connection] = {}
-        self._conversations: dict[bytes, set[Conversation]] = {}
+        self._clients: dict[bytes, _Client] = {}
         self._watches = Watches(self._forward, self._wake)
         self._failures = 0  # of log-ins, since they were last told of
         self._failures_told_s = -FAILURES_TOLD_EVERY_S
@@ -126,17 +134,19 @@ class GatewayActor:
     def settle(self, now: Moment) -> Sequence[Effect]:
         """End what has waited too long."""
         self._now = now
-        return [*self._pending.expire(now.monotonic_s), *self._watches.due(now)]
+        return self._pending.expire(now.monotonic_s) + self._watches.due(now)
 
     def deadline(self) -> float | None:
         """When the next ask or wait is over."""
-        deadlines = (self._pending.deadline(), self._watches.deadline())
-        return min((each for each in deadlines if each is not None), default=None)
+        asks_s, waits_s = self._pending.deadline(), self._watches.deadline()
+        if asks_s is None or waits_s is None:
+            return waits_s if asks_s is None else asks_s
+        return min(asks_s, waits_s)
 
     def stop(self, now: Moment) -> Sequence[Effect]:
         """Nothing is kept here; clients see their connections end and go on elsewhere."""
         self._pending.clear()
-        for identity in list(self._conversations):
+        for identity in list(self._clients):
             self._forget(identity)
         return ()
 
@@ -144,9 +154,10 @@ class GatewayActor:
 
     def _begin(self, envelope: KafkaEnvelope) -> Sequence[Effect]:
         identity = envelope.sender.identity
-        connection = self._connections.get(identity)
-        if connection is None:
-            connection = self._connections[identity] = self._connect(envelope)
+        client = self._clients.get(identity)
+        if client is None:
+            client = self._clients[identity] = _Client(self._connect(envelope))
+        connection = client.connection
         context = Context(
             envelope.api_key,
             envelope.version,
@@ -162,11 +173,8 @@ class GatewayActor:
         if not (connection.authenticated or envelope.api_key in BEFORE_LOG_IN) or connection.closing:
             return [KafkaReply(envelope.sender, envelope.api_key, envelope.version, None, closes=True)]
         steps = self._handlers[envelope.api_key](envelope.request, context)
-        conversation = Conversation(envelope.sender, context, steps)
-        under_way = self._conversations.get(identity)
-        if under_way is None:
-            under_way = self._conversations[identity] = set()
-        under_way.add(conversation)
+        conversation = Conversation(envelope.sender, client, context, steps)
+        client.under_way.add(conversation)
         return self._advance(conversation, None)
 
     def _connect(self, envelope: KafkaEnvelope) -> Connection:
@@ -185,11 +193,10 @@ class GatewayActor:
                 # The first of all: a generator that has not begun takes nothing.
                 step = next(conversation.steps) if outcomes is None else conversation.steps.send(outcomes)
             except StopIteration as stopped:
-                return [
-                    *effects,
-                    *self._failed_log_in(conversation, stopped.value),
-                    self._answer(conversation, stopped.value),
-                ]
+                if conversation.context.api_key == SASL_AUTHENTICATE:
+                    effects += self._failed_log_in(conversation, stopped.value)
+                effects.append(self._answer(conversation, stopped.value))
+                return effects
             except Exception as error:
                 # Whatever a stranger's request brought to light: it ends one connection, and no other.
                 return [*effects, *self._fail(conversation, error)]
@@ -219,7 +226,7 @@ class GatewayActor:
             waiter,
             ask.address,
             self._now.monotonic_s + ask.timeout_s,
-            writes=isinstance(ask.request, _WRITES),
+            writes=type(ask.request) in _WRITES,
             size_bytes=sum(map(len, ask.payload)),
         )
         return Forward(ask.address, ask.request, token, ask.payload)
@@ -248,7 +255,7 @@ class GatewayActor:
     def _failed_log_in(self, conversation: Conversation, body: Body | None) -> list[Effect]:
         """A line for those who watch the log; no more than one in a while, however many guess."""
         context = conversation.context
-        if context.api_key != SASL_AUTHENTICATE or body is None or not body["error_code"]:
+        if body is None or not body["error_code"]:
             return []
         self._failures += 1
         if self._now.monotonic_s < self._failures_told_s + FAILURES_TOLD_EVERY_S:
@@ -280,13 +287,11 @@ class GatewayActor:
 
     def _end(self, conversation: Conversation) -> None:
         conversation.is_over = True
-        under_way = self._conversations.get(conversation.sender.identity)
-        if under_way is not None:
-            under_way.discard(conversation)
+        conversation.client.under_way.discard(conversation)
 
     def _forget(self, identity: bytes) -> None:
-        self._connections.pop(identity, None)
-        for conversation in self._conversations.pop(identity, ()):
+        client = self._clients.pop(identity, None)
+        for conversation in client.under_way if client is not None else ():
             conversation.is_over = True
             self._watches.remove(conversation)
             conversation.steps.close()

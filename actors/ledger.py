@@ -65,13 +65,21 @@ class ProducerIdsKey(Key, frozen=True, array_like=True, tag="producer_ids"):
     """There is one."""
 
 
+NO_LEADER_EPOCH = -1
+"""Of an offset that was committed without one."""
+
+
 class CommittedOffset(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A group's position in a partition. ``topic_id`` tells it from a later topic of the same name."""
+    """A group's position in a partition. ``topic_id`` tells it from a later topic of the same name.
+
+    ``leader_epoch`` is that of the last record before it: by it clients see that a log was cut behind it.
+    """
 
     offset: int
     committed_at_ms: int
     topic_id: str
     metadata: str | None = None
+    leader_epoch: int = NO_LEADER_EPOCH
 
 
 class GroupType(enum.StrEnum):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from actors.assignment import TopicPartition
-from actors.ledger import CommittedOffset, Entry, OffsetKey
+from actors.ledger import NO_LEADER_EPOCH, CommittedOffset, Entry, OffsetKey
 from actors.topics import Topics
 from odradek.protocol.errors import (
     InvalidRequest,
@@ -88,7 +88,8 @@ def commit(offsets: Offsets, topics: Topics, group: str, asked: CommitOffset, wa
     key = OffsetKey(group, asked.topic, asked.partition)
     if offsets.count >= OFFSETS_MAX and (asked.topic, asked.partition) not in offsets.of_group(group):
         raise PolicyViolation(f"{OFFSETS_MAX} offsets are committed already; delete groups that are not used")
-    return Entry(key, CommittedOffset(asked.offset, wall_ms, topic.topic_id, asked.metadata))
+    epoch = asked.leader_epoch if isinstance(asked.leader_epoch, int) else NO_LEADER_EPOCH
+    return Entry(key, CommittedOffset(asked.offset, wall_ms, topic.topic_id, asked.metadata, epoch))
 
 
 def _check_metadata(asked: CommitOffset) -> None:
@@ -132,7 +133,10 @@ def _fetched(place: TopicPartition, committed: GroupOffsets) -> FetchedOffset:
     found = committed.get(place)
     if found is None:
         return FetchedOffset(topic=place[0], partition=place[1], offset=NO_OFFSET)
-    return FetchedOffset(topic=place[0], partition=place[1], offset=found.offset, metadata=found.metadata)
+    fetched = FetchedOffset(topic=place[0], partition=place[1], offset=found.offset, metadata=found.metadata)
+    if found.leader_epoch != NO_LEADER_EPOCH:
+        fetched.leader_epoch = found.leader_epoch
+    return fetched
 
 
 def orphans(offsets: Offsets, topics: Topics) -> list[Entry]:

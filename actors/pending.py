@@ -9,7 +9,9 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from actors.actor import Answer, Undeliverable
 from actors.effects import Effect
@@ -38,7 +40,7 @@ class Waiter(Protocol):
         """No reply will come."""
 
 
-class Pending(NamedTuple):
+class Pending(msgspec.Struct, frozen=True, eq=False):
     """One request on its way. ``writes`` tells a lost write, whose outcome is unknown, from a lost read."""
 
     waiter: Waiter
@@ -125,6 +127,8 @@ class PendingTable:
     def expire(self, now_s: float) -> list[Effect]:
         """What follows from the time-outs that have passed."""
         effects: list[Effect] = []
+        if not self._slot_order or self._slot_order[0] * SLOT_S > now_s:
+            return effects
         while (deadline_s := self.deadline()) is not None and deadline_s <= now_s:
             for token in sorted(self._slots[self._slot_order[0]]):
                 pending = self.take(token)

@@ -45,6 +45,8 @@ class RoutingTable:
         self.gateways: list[GatewayRoute] = []
         self.topics: dict[str, TopicRoute] = {}
         self._linked: dict[str, str] = {}
+        self._served: dict[tuple[str, int], str] = {}
+        """The addresses that were asked for since the last change: of partitions that serve."""
         self._sticky: dict[str, Sticky] = {}
         self._first_partition = first_partition
 
@@ -57,6 +59,7 @@ class RoutingTable:
         self.routers = routes.routers
         self.gateways = routes.gateways
         self.topics = {topic.name: topic for topic in routes.topics}
+        self._served.clear()
         self._sticky = {name: sticky for name, sticky in self._sticky.items() if name in self.topics}
         return self._relink(_endpoints(routes))
 
@@ -82,6 +85,12 @@ class RoutingTable:
 
     def served(self, name: str, partition: int) -> str:
         """The address of a partition that serves. Raises what a client should be told where none does."""
+        address = self._served.get((name, partition))
+        if address is None:
+            address = self._served[name, partition] = self._find_served(name, partition)
+        return address
+
+    def _find_served(self, name: str, partition: int) -> str:
         topic = self.topic(name)
         if not 0 <= partition < len(topic.partitions):
             raise UnknownTopicOrPartition(

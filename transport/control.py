@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import select
 from collections.abc import Sequence
 from hashlib import blake2b
 
@@ -9,7 +11,7 @@ import zmq
 
 from actors.actor import Envelope
 from actors.effects import Sender
-from actors.messages import SUPERVISOR_REQUESTS, TO_SUPERVISOR
+from actors.messages import SUPERVISOR_REQUESTS, TO_CHILD, TO_SUPERVISOR
 from odradek.protocol.codec import Encoding, RequestDecoder, encode
 from odradek.protocol.messages import Reply, Request, failure
 from transport.frames import MalformedError, read_request, reply_frames
@@ -24,6 +26,12 @@ def control_identity(name: str, incarnation: int) -> bytes:
     return f"{blake2b(name.encode(), digest_size=16).hexdigest()}#{incarnation}".encode()
 
 
+@functools.cache
+def child_decoder() -> RequestDecoder[Request]:
+    """Reads what the supervisor tells its children."""
+    return RequestDecoder(TO_CHILD)
+
+
 class ControlServer:
     """The supervisor's socket. Children are told and answered; nothing here ever blocks."""
 
@@ -33,14 +41,23 @@ class ControlServer:
         self._decoder: RequestDecoder[Request] = RequestDecoder((*TO_SUPERVISOR, *SUPERVISOR_REQUESTS))
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
-        self._fds: set[int] = set()
+        # Thousands of descriptors, one for each process, are one to wait for here.
+        self._watched = select.epoll()
+        self._poller.register(self._watched.fileno(), zmq.POLLIN)
 
-    def wait(self, timeout_s: float, fds: Sequence[int] = ()) -> tuple[list[Envelope], list[int]]:
-        """Envelopes that came and those of ``fds`` that are readable, after at most ``timeout_s``."""
-        self._watch(set(fds))
+    def watch(self, fd: int) -> None:
+        """``wait`` says from now on when ``fd`` is readable."""
+        self._watched.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """``fd`` is not looked at any more; to be called before it is closed."""
+        self._watched.unregister(fd)
+
+    def wait(self, timeout_s: float) -> tuple[list[Envelope], list[int]]:
+        """Envelopes that came and those of the watched descriptors that are readable, or have hung up."""
         ready = dict(self._poller.poll(max(0, int(timeout_s * 1000))))
         envelopes = self._receive() if self._socket in ready else []
-        return envelopes, [fd for fd in ready if isinstance(fd, int)]
+        return envelopes, [fd for fd, _ in self._watched.poll(0)]
 
     def tell(self, name: str, incarnation: int, message: Request) -> bool:
         """Send a message to a child; False where it is not connected or its queue is full."""
@@ -52,14 +69,8 @@ class ControlServer:
 
     def close(self) -> None:
         self._socket.close()
+        self._watched.close()
         self._context.term()
-
-    def _watch(self, fds: set[int]) -> None:
-        for fd in fds - self._fds:
-            self._poller.register(fd, zmq.POLLIN)
-        for fd in self._fds - fds:
-            self._poller.unregister(fd)
-        self._fds = fds
 
     def _receive(self) -> list[Envelope]:
         envelopes: list[Envelope] = []

@@ -16,7 +16,7 @@ import zmq
 
 from actors.actor import Actor, Envelope, Lost, Message, Moment, Undeliverable
 from actors.effects import Effect, Fail, Forward, KafkaReply, Link, Log, Reply, Sender, Sync, Unlink, Work
-from actors.messages import SUPERVISOR, TO_CHILD, Access, ChildBeat, ChildFailed, ChildReady, Stop
+from actors.messages import SUPERVISOR, Access, ChildBeat, ChildFailed, ChildReady, Stop
 from odradek.protocol.access import ANONYMOUS
 from odradek.protocol.batch import Buffer
 from odradek.protocol.codec import Encoding, RequestDecoder, encode, is_reply, public_decoder
@@ -29,7 +29,7 @@ from odradek.protocol.errors import (
 )
 from odradek.protocol.messages import Request, failure
 from transport.clock import read_clock
-from transport.control import control_identity
+from transport.control import child_decoder, control_identity
 from transport.frames import MalformedError, read_request, reply_frames
 from transport.keys import KeyPair
 from transport.links import Links, inner_decoder, read_answer, stamp
@@ -99,16 +99,16 @@ class Guest(Protocol):
         """Listen; the endpoint of each listener by its name. Raises OSError."""
 
     def receive(self, now: Moment) -> Sequence[Message]:
-        """What has come; asked once a turn, whatever the turn was for."""
+        """What has come; asked where the descriptor is readable, or ``deadline`` has passed."""
 
-    def reply(self, effect: KafkaReply, now: Moment) -> None:
-        """Put an answer into its place."""
+    def reply(self, effect: KafkaReply) -> None:
+        """Put an answer into its place; it leaves with ``flush``."""
 
     def flush(self, now: Moment) -> Sequence[Message]:
         """Send what the turn brought; to be called at the end of each, and at ``deadline``."""
 
     def deadline(self) -> float:
-        """When ``flush`` must be called at the latest."""
+        """When ``receive`` and ``flush`` must be called at the latest."""
 
     def close(self) -> None:
         """End every connection."""
@@ -135,7 +135,7 @@ class Host:
         self._context = new_context()
         identity = control_identity(options.name, options.incarnation)
         self._control = control_link(self._context, options.control, identity)
-        self._control_decoder: RequestDecoder[Request] = RequestDecoder(TO_CHILD)
+        self._control_decoder = child_decoder()
         self._public_decoder = public_decoder()
         self._inner_decoder: RequestDecoder[Request] | None = None
         self._listening: dict[str, Socket] = {}
@@ -143,6 +143,7 @@ class Host:
         self._guarded: set[str] = set()
         """Listeners that only the doorkeeper lets into."""
         self._guest: Guest | None = None
+        self._guest_fd = -1
         self._links: Links | None = None
         self._syncer: Syncer | None = None
         self._worker: Worker | None = None
@@ -176,7 +177,8 @@ class Host:
         if self._guest is None:
             return {}
         endpoints = self._guest.bind()
-        self._poller.register(self._guest.fileno(), zmq.POLLIN)
+        self._guest_fd = self._guest.fileno()
+        self._poller.register(self._guest_fd, zmq.POLLIN)
         return endpoints
 
     def bind(self) -> dict[str, str]:
@@ -250,7 +252,7 @@ class Host:
         now = read_clock()
         for source, _ in ready:
             self._read(source, actor, now)
-        if self._guest is not None:
+        if self._guest is not None and self._guest.deadline() <= now.monotonic_s:
             self._turn_guest(self._guest.receive(now), actor, now)
         self._deliver(actor, now)
         self._perform(actor.settle(now))
@@ -322,6 +324,8 @@ class Host:
                 self._perform(actor.receive(answer, now))
         elif source is self._control:
             self._read_control(actor, now)
+        elif self._guest is not None and source == self._guest_fd:
+            self._turn_guest(self._guest.receive(now), actor, now)
         elif self._doorkeeper is not None and self._doorkeeper.read(source):
             pass
         else:
@@ -400,7 +404,7 @@ class Host:
                     self._reply(effect)
                 case KafkaReply():
                     assert self._guest is not None, "only a guest brings Kafka's requests"
-                    self._guest.reply(effect, read_clock())
+                    self._guest.reply(effect)
                 case Forward():
                     self._forward(effect)
                 case Sync():

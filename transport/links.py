@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 from collections.abc import Iterator, Sequence
 
 import zmq
@@ -20,7 +21,7 @@ from odradek.protocol.codec import REPLY_DECODERS, Encoding, ReplyDecoder, Reque
 from odradek.protocol.errors import InvalidRequest, LeaderNotAvailable, ThrottlingQuotaExceeded
 from odradek.protocol.messages import APIS, Request, api_name
 from transport.frames import frame_buffer
-from transport.multipart import receive, send
+from transport.multipart import receive_waiting, send
 from transport.sockets import Context, links_socket
 
 API_SLOTS = 64
@@ -35,6 +36,7 @@ _DECODER_OF_SLOT = [
 assert len(_DECODER_OF_SLOT) <= API_SLOTS
 
 
+@functools.cache
 def inner_decoder() -> RequestDecoder[Request]:
     """Reads what inner sockets take: the public protocol, and what actors ask only each other."""
     return RequestDecoder((*APIS.values(), *INNER_REQUESTS))
@@ -56,11 +58,13 @@ def stamp(request: Request, token: int) -> bytes:
 
 def read_answer(header: zmq.Frame, payload: Sequence[zmq.Frame]) -> Answer:
     """The answer to a stamped request. Raises InvalidRequest for what is none."""
-    stamped = peek_reply(header.buffer).id
+    answer = frame_buffer(header)
+    stamped = peek_reply(answer).id
     if not isinstance(stamped, int) or stamped % API_SLOTS >= len(_DECODER_OF_SLOT):
         raise InvalidRequest(f"an inner reply has the id {stamped!r}, which nobody stamped")
-    reply = _DECODER_OF_SLOT[stamped % API_SLOTS].decode(header.buffer)
-    return Answer(stamped // API_SLOTS, reply, [frame_buffer(frame) for frame in payload])
+    reply = _DECODER_OF_SLOT[stamped % API_SLOTS].decode(answer)
+    frames = [frame_buffer(frame) for frame in payload] if payload else ()
+    return Answer(stamped // API_SLOTS, reply, frames)
 
 
 class Links:
@@ -127,11 +131,7 @@ class Links:
 
     def answers(self, most: int) -> Iterator[Answer]:
         """What has come back, at most ``most`` answers."""
-        for _ in range(most):
-            try:
-                frames = receive(self.socket)
-            except zmq.Again:
-                return
+        for frames in receive_waiting(self.socket, most):
             yield read_answer(frames[1], frames[2:])
 
     def close(self) -> None:

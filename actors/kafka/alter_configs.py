@@ -7,6 +7,7 @@ because tools read all settings, change one, and write all of them back.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
@@ -56,9 +57,10 @@ def _alter(request: Any, context: Context, read: Callable[[Any, Mapping[str, obj
     asks: dict[int, Ask] = {}
     outcomes = [Outcome() for _ in resources]
     places = [(resource.resource_type, resource.resource_name) for resource in resources]
+    count = Counter(places)
     for number, resource in enumerate(resources):
         try:
-            if places.count(places[number]) > 1:
+            if count[places[number]] > 1:
                 raise InvalidRequest(f"{resource.resource_name!r} is there twice")
             native = _checked(resource, context, read)
         except OdradekError as error:

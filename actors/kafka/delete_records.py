@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from actors.kafka.create_topics import GRACE_S, request_timeout_ms
 from actors.kafka.handling import Ask, Body, Context, Outcome, Steps
 from actors.operations import Operation, ResourceType
-from odradek.protocol.errors import OdradekError, OffsetOutOfRange, TopicAuthorizationFailed
+from odradek.protocol.errors import (
+    InvalidRequest,
+    OdradekError,
+    OffsetOutOfRange,
+    TopicAuthorizationFailed,
+)
 from odradek.protocol.messages import DeleteRecords, DeleteRecordsReply
 
 HIGH_WATERMARK = -1
@@ -21,8 +27,11 @@ def handle(request: Any, context: Context) -> Steps:
     places = [(topic.name, partition) for topic in request.topics for partition in topic.partitions]
     asks: dict[int, Ask] = {}
     outcomes: dict[int, Outcome] = {}
+    count = Counter((name, partition.partition_index) for name, partition in places)
     for number, (name, partition) in enumerate(places):
         try:
+            if count[name, partition.partition_index] > 1:
+                raise InvalidRequest(f"{name}-{partition.partition_index} is there twice")
             asks[number] = _ask(name, partition, context, timeout_ms)
         except OdradekError as error:
             outcomes[number] = Outcome(error=error)

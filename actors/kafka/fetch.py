@@ -12,12 +12,13 @@ again only what has moved.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
+
+import msgspec
 
 from actors.kafka.handling import Ask, Body, Context, Outcome, Steps, Wait, Watched, milliseconds
 from actors.kafka.places import NO_EPOCH, epoch_error_code, read_error_code
-from actors.messages import partition_address
 from actors.operations import Operation, ResourceType
 from odradek.protocol.batch import Buffer
 from odradek.protocol.errors import OdradekError, TopicAuthorizationFailed
@@ -29,39 +30,32 @@ PARTITIONS_PER_ROUND_MAX = 64
 FETCH_SESSION_ID_NOT_FOUND = 70
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(msgspec.Struct, eq=False):
     """One partition of a request, and what is known of it so far."""
 
     topic: str
     index: int
     offset: int
     bytes_max: int
+    address: str = ""
     error_code: int = 0
     high_watermark: int = -1
     log_start_offset: int = -1
     records: Sequence[Buffer] = ()
+    size_bytes: int = 0
+    """Of the batches that were read."""
     is_read: bool = False
 
-    @property
-    def size_bytes(self) -> int:
-        """Of the batches that were read."""
-        return sum(map(len, self.records))
 
-
-@dataclass(slots=True)
-class _Reading:
+class _Reading(msgspec.Struct, eq=False):
     """All partitions of one request, and what the client wants of them together."""
 
     parts: list[_Part]
     bytes_max: int
     bytes_min: int
-    has_failed: bool = field(default=False)
-
-    @property
-    def size_bytes(self) -> int:
-        """Of all batches that were read."""
-        return sum(part.size_bytes for part in self.parts)
+    has_failed: bool = False
+    size_bytes: int = 0
+    """Of all batches that were read."""
 
     @property
     def is_enough(self) -> bool:
@@ -73,14 +67,15 @@ def handle(request: Any, context: Context) -> Steps:
     """Read, wait for more if that is not enough, and read what has moved."""
     if getattr(request, "session_id", 0):
         return {"error_code": FETCH_SESSION_ID_NOT_FOUND, "responses": []}
-    reading = _Reading(
-        [_part(topic.topic, each, context) for topic in request.topics for each in topic.partitions],
-        bytes_max=min(max(0, request.max_bytes), RESPONSE_BYTES_MAX),
-        bytes_min=min(max(0, request.min_bytes), max(0, request.max_bytes), RESPONSE_BYTES_MAX),
-    )
+    bytes_max = min(max(0, request.max_bytes), RESPONSE_BYTES_MAX)
+    reading = _Reading([], bytes_max, min(max(0, request.min_bytes), bytes_max))
+    for topic in request.topics:
+        for each in topic.partitions:
+            part = _part(topic.topic, each, context)
+            reading.parts.append(part)
+            reading.has_failed |= part.error_code != 0
     wait_s = min(milliseconds(request.max_wait), MAX_WAIT_MS_MAX) / 1000
     until_s = context.now.monotonic_s + wait_s
-    reading.has_failed = any(part.error_code for part in reading.parts)
     yield from _read(reading, context)
     while not reading.is_enough and context.now.monotonic_s < until_s and reading.parts:
         yield Wait(until_s, [_watched(part) for part in reading.parts])
@@ -94,11 +89,12 @@ def handle(request: Any, context: Context) -> Steps:
 
 
 def _part(topic: str, asked: Any, context: Context) -> _Part:
-    part = _Part(topic, asked.partition, asked.fetch_offset, min(asked.partition_max_bytes, FETCH_BYTES_MAX))
+    bytes_max = min(asked.partition_max_bytes, FETCH_BYTES_MAX)
+    part = _Part(topic, asked.partition, asked.fetch_offset, bytes_max)
     try:
         if not context.authorize(Operation.READ, ResourceType.TOPIC, topic):
             raise TopicAuthorizationFailed(f"{context.principal} may not read {topic!r}")
-        context.routes.served(topic, part.index)
+        part.address = context.routes.served(topic, part.index)
     except OdradekError as error:
         part.error_code = read_error_code(error)
         return part
@@ -127,8 +123,9 @@ def _read(reading: _Reading, context: Context) -> Generator[Sequence[Ask] | Wait
     """Read what is not read yet, in rounds, until the answer is full."""
     for part in reading.parts:
         if not part.is_read:
-            part.records = ()
-            part.is_read = bool(part.error_code) or _is_quiet(part, context, part.offset)
+            reading.size_bytes -= part.size_bytes
+            part.records, part.size_bytes = (), 0
+            part.is_read = part.error_code != 0 or _is_quiet(part, context, part.offset)
     waiting = [part for part in reading.parts if not part.is_read]
     while waiting:
         left_bytes = reading.bytes_max - reading.size_bytes
@@ -164,7 +161,7 @@ def _ask(part: _Part, left_bytes: int) -> Ask:
         max_wait_ms=0,
         format="batch",
     )
-    return Ask(partition_address(part.topic, part.index), native)
+    return Ask(part.address, native)
 
 
 def _take(part: _Part, outcome: Outcome, reading: _Reading) -> None:
@@ -177,11 +174,11 @@ def _take(part: _Part, outcome: Outcome, reading: _Reading) -> None:
         part.error_code = read_error_code(outcome.error)
         reading.has_failed = True
         return
-    taken_bytes = reading.size_bytes
     size_bytes = sum(map(len, outcome.payload))
     # A partition gives one batch, however large. Only the first of all may go beyond what the client takes.
-    if not taken_bytes or taken_bytes + size_bytes <= reading.bytes_max:
-        part.records = outcome.payload
+    if not reading.size_bytes or reading.size_bytes + size_bytes <= reading.bytes_max:
+        part.records, part.size_bytes = outcome.payload, size_bytes
+        reading.size_bytes += size_bytes
 
 
 # -- the answer ----------------------------------------------------------------------------------------
@@ -191,7 +188,7 @@ def _body(request: Any, parts: Sequence[_Part]) -> Body:
     described = iter(parts)
     responses = []
     for topic in request.topics:
-        partitions = [_described(next(described)) for _ in topic.partitions]
+        partitions = list(map(_described, islice(described, len(topic.partitions))))
         responses.append({"topic": topic.topic, "partitions": partitions})
     return {"responses": responses}
 

@@ -8,7 +8,8 @@
         return {"throttle_time": 0, "topics": [...]}     # answer
 
 Rule 1. ``request`` is kio's object of the version that was sent. Newer fields are missing in older ones:
-        ``getattr(request, "rack_id", "")``. Times are ``timedelta``; see ``milliseconds``.
+        ``getattr(request, "rack_id", "")``. Times are ``timedelta``; see ``milliseconds``. Produce alone is
+        read by hand, its time is ``timeout_ms``.
 Rule 2. The answer is a ``Body``: dicts by kio's field names, lists, plain values. The codec writes what the
         version of the request knows, takes kio's default for what is missing, and ignores the rest. Times are
         numbers of milliseconds, error codes numbers, topic ids and other UUIDs 16 bytes. None: no reply.
@@ -25,7 +26,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from actors.acls import AclTable
+import msgspec
+
+from actors.acls import EVERYTHING_ALLOWED, AclTable
 from actors.actor import Moment
 from actors.kafka.sasl import Logins
 from actors.operations import CLUSTER_NAME, Operation, ResourceType
@@ -46,7 +49,7 @@ Body = dict[str, Any]
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True):
     """One native request to one actor: ``partition_address(...)``, COORDINATOR or SUPERVISOR."""
 
     address: str
@@ -55,8 +58,7 @@ class Ask(NamedTuple):
     timeout_s: float = ASK_TIMEOUT_S
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How an ask ended. ``error`` is the reply's own, or why there is no reply; a failed fetch has both."""
 
     reply: Reply | None = None
@@ -155,8 +157,7 @@ class Quiet(Protocol):
         """(high watermark, log start offset) of a partition of which we would hear if that had moved."""
 
 
-@dataclass(slots=True)
-class Context:
+class Context(msgspec.Struct, eq=False):
     """What a handler may look at. ``now`` and ``routes`` are always those of the present step."""
 
     api_key: int
@@ -166,7 +167,7 @@ class Context:
     routes: RoutingTable
     options: GatewayOptions
     now: Moment
-    authorizer: AclTable = field(default_factory=lambda: AclTable(enforced=False))
+    authorizer: AclTable = EVERYTHING_ALLOWED
     watches: Quiet | None = None
     logins: Logins | None = None
     """Whom a client that logs in is checked against."""
@@ -217,7 +218,10 @@ class Context:
 
     def authorize(self, operation: Operation, resource_type: ResourceType, name: str = CLUSTER_NAME) -> bool:
         """Whether this client may do that."""
-        return self.authorizer.allows(self.principal, self.client_host, operation, resource_type, name)
+        connection = self.connection
+        return self.authorizer.allows(
+            connection.principal, connection.client_host, operation, resource_type, name
+        )
 
     def allowed(
         self, operation: Operation, resource_type: ResourceType, names: Iterable[str]

@@ -5,26 +5,10 @@ A client that has read further than that knows that the log was cut behind it. 4
 
 from __future__ import annotations
 
-from typing import Any
-
-from actors.kafka.handling import Body, Context, Steps
-from actors.kafka.lookups import Found, Lookup, look_up
+from actors.kafka.handling import Body
+from actors.kafka.lookups import Found, Lookup, handler
 from actors.messages import EpochEnd, EpochEndReply
 from odradek.protocol.messages import Request
-
-
-def handle(request: Any, context: Context) -> Steps:
-    """One end for each partition."""
-    topics = [
-        (topic.topic, [Lookup(topic.topic, each.partition, each) for each in topic.partitions])
-        for topic in request.topics
-    ]
-    found = yield from look_up(topics, _native, context)
-    return {
-        "topics": [
-            {"topic": name, "partitions": [_described(each) for each in parts]} for name, parts in found
-        ]
-    }
 
 
 def _native(lookup: Lookup) -> Request:
@@ -44,3 +28,7 @@ def _described(found: Found) -> Body:
         "leader_epoch": epoch,
         "end_offset": end_offset,
     }
+
+
+handle = handler("topic", "partition", _native, _described)
+"""One end for each partition."""

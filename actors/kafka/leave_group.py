@@ -8,6 +8,7 @@ from actors.kafka.group_words import DENIED, GROUPS_PER_REQUEST_MAX, check_count
 from actors.kafka.handling import Ask, Context, Steps, ask_one
 from actors.messages import COORDINATOR, ClassicLeave, ClassicLeaver, ClassicLeaveReply
 from actors.operations import Operation, ResourceType
+from odradek.protocol.errors import UnknownMemberId
 
 SEVERAL_VERSION = 3
 
@@ -16,13 +17,17 @@ def handle(request: Any, context: Context) -> Steps:
     """An error for each that was named; the only one's is the request's up to version 2."""
     if not context.authorize(Operation.READ, ResourceType.GROUP, request.group_id):
         return {"error_code": DENIED, "members": []}
-    native = ClassicLeave(group=request.group_id, members=_leavers(request, context))
-    outcome = yield from ask_one(Ask(COORDINATOR, native))
+    leavers = _leavers(request, context)
+    outcome = yield from ask_one(Ask(COORDINATOR, ClassicLeave(group=request.group_id, members=leavers)))
     reply = outcome.reply
-    if outcome.error is not None or not isinstance(reply, ClassicLeaveReply):
+    if outcome.error_code == UnknownMemberId.code:
+        # There is no such group, so it has none of these members: each is told, as Kafka does.
+        left, codes = leavers, [UnknownMemberId.code] * len(leavers)
+    elif outcome.error is not None or not isinstance(reply, ClassicLeaveReply):
         return {"error_code": group_code(outcome.error), "members": []}
-    left = reply.members if isinstance(reply.members, list) else []
-    codes = [0 if member.error is None else member.error.code for member in left]
+    else:
+        left = reply.members if isinstance(reply.members, list) else []
+        codes = [0 if member.error is None else member.error.code for member in left]
     return {
         "error_code": codes[0] if context.version < SEVERAL_VERSION and codes else 0,
         "members": [

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from actors.kafka.handling import Body, Context, Steps
-from actors.kafka.lookups import Found, Lookup, look_up
+from actors.kafka.handling import Body
+from actors.kafka.lookups import Found, Lookup, handler
 from odradek.protocol.errors import InvalidRequest
 from odradek.protocol.messages import ListOffsets, ListOffsetsReply, Request
 
@@ -19,20 +19,6 @@ _PLACES: dict[int, Literal["latest", "earliest", "max_timestamp"]] = {
     -2: "earliest",
     MAX_TIMESTAMP: "max_timestamp",
 }
-
-
-def handle(request: Any, context: Context) -> Steps:
-    """One offset for each partition."""
-    topics = [
-        (topic.name, [Lookup(topic.name, each.partition_index, each) for each in topic.partitions])
-        for topic in request.topics
-    ]
-    found = yield from look_up(topics, _native, context)
-    return {
-        "topics": [
-            {"name": name, "partitions": [_described(each) for each in parts]} for name, parts in found
-        ]
-    }
 
 
 def _native(lookup: Lookup) -> Request:
@@ -56,3 +42,7 @@ def _described(found: Found) -> Body:
         "offset": offset,
         "leader_epoch": found.leader_epoch if offset >= 0 else -1,
     }
+
+
+handle = handler("name", "partition_index", _native, _described)
+"""One offset for each partition."""

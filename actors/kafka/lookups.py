@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from actors.kafka.handling import Ask, Context, Outcome, Wait
+from actors.kafka.handling import Ask, Body, Context, Handler, Outcome, Steps, Wait
 from actors.kafka.places import NO_EPOCH, epoch_error_code, read_error_code
 from actors.operations import Operation, ResourceType
-from odradek.protocol.errors import OdradekError, TopicAuthorizationFailed
+from odradek.protocol.errors import InvalidRequest, OdradekError, TopicAuthorizationFailed
 from odradek.protocol.messages import Request
 
 
@@ -33,11 +34,44 @@ Native = Callable[[Lookup], Request]
 """The question to one partition. Raises what the client is to be told."""
 
 
+def handler(name: str, index: str, native: Native, described: Callable[[Found], Body]) -> Handler:
+    """The handler of such an API. ``name`` and ``index`` are what it calls a topic's name and a partition."""
+
+    def handle(request: Any, context: Context) -> Steps:
+        topics = [
+            (
+                getattr(topic, name),
+                [Lookup(getattr(topic, name), getattr(each, index), each) for each in topic.partitions],
+            )
+            for topic in request.topics
+        ]
+        found = yield from look_up(topics, native, context)
+        return {
+            "topics": [
+                {name: topic, "partitions": [described(each) for each in parts]} for topic, parts in found
+            ]
+        }
+
+    return handle
+
+
 def look_up(
-    topics: Sequence[tuple[str, Iterable[Lookup]]], native: Native, context: Context
+    topics: Sequence[tuple[str, Sequence[Lookup]]], native: Native, context: Context
 ) -> Generator[Sequence[Ask] | Wait, Sequence[Outcome], list[tuple[str, list[Found]]]]:
-    """Ask every partition that may be asked; what was found, in the order of the request."""
-    prepared = [(name, [_prepare(lookup, native, context) for lookup in lookups]) for name, lookups in topics]
+    """Ask every partition that may be asked; what was found, in the order of the request.
+
+    A partition that is named twice is asked nothing, as in Kafka: one request could fill all that is pending.
+    """
+    count = Counter((lookup.topic, lookup.partition) for _, lookups in topics for lookup in lookups)
+
+    def asked_once(lookup: Lookup) -> Request:
+        if count[lookup.topic, lookup.partition] > 1:
+            raise InvalidRequest(f"{lookup.topic}-{lookup.partition} is there twice")
+        return native(lookup)
+
+    prepared = [
+        (name, [_prepare(lookup, asked_once, context) for lookup in lookups]) for name, lookups in topics
+    ]
     outcomes = yield [ask for _, asks in prepared for _, ask in asks if ask is not None]
     left = iter(outcomes)
     return [(name, [_found(found, ask, left) for found, ask in asks]) for name, asks in prepared]

@@ -71,14 +71,18 @@ def _create(
     names: Sequence[str], context: Context
 ) -> Generator[Sequence[Ask] | Wait, Sequence[Outcome], dict[str, OdradekError]]:
     """Have what is missing created; why it was not, by name."""
-    missing = [name for name in names if _is_missing(name, context)][:CREATED_AT_ONCE_MAX]
+    missing = [name for name in names if _is_missing(name, context)]
+    # Whoever may not create it learns that at once, and does not wait for it to come.
+    refused = {name: _may_not_create(name, context) for name in missing if not _may_be_made(name, context)}
+    missing = [name for name in missing if name not in refused][:CREATED_AT_ONCE_MAX]
     if not missing:
-        return {}
+        return refused
     topics = [NewTopic(name=name, partitions=context.options.default_partitions) for name in missing]
     (outcome,) = yield (Ask(SUPERVISOR, CreateTopics(topics=topics)),)
     if not isinstance(outcome.reply, CreateTopicsReply) or not isinstance(outcome.reply.topics, list):
-        return dict.fromkeys(missing, outcome.error or LeaderNotAvailable("the topic is being created"))
-    return {
+        unknown = outcome.error or LeaderNotAvailable("the topic is being created")
+        return refused | dict.fromkeys(missing, unknown)
+    return refused | {
         created.name: error_from_wire(created.error)
         for created in outcome.reply.topics
         if created.error is not None and created.error.code != TopicAlreadyExists.code
@@ -91,11 +95,17 @@ def _is_missing(name: str, context: Context) -> bool:
         and is_topic_name(name)
         and name not in INTERNAL_TOPICS
         and context.authorize(Operation.DESCRIBE, ResourceType.TOPIC, name)
-        and (
-            context.authorize(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME)
-            or context.authorize(Operation.CREATE, ResourceType.TOPIC, name)
-        )
     )
+
+
+def _may_be_made(name: str, context: Context) -> bool:
+    return context.authorize(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME) or context.authorize(
+        Operation.CREATE, ResourceType.TOPIC, name
+    )
+
+
+def _may_not_create(name: str, context: Context) -> OdradekError:
+    return TopicAuthorizationFailed(f"{context.principal} may not create topic {name!r}")
 
 
 # -- description ---------------------------------------------------------------------------------------

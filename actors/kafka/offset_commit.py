@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from actors.kafka.group_words import DENIED, check_offsets, group_code, offset_code
 from actors.kafka.handling import Ask, Body, Context, Steps, ask_one
+from actors.kafka.places import NO_EPOCH
 from actors.messages import COORDINATOR, ClassicCommit
 from actors.operations import Operation, ResourceType
 from odradek.protocol.errors import InvalidRequest, TopicAuthorizationFailed, UnknownTopicOrPartition
@@ -32,6 +35,7 @@ def handle(request: Any, context: Context) -> Steps:
             partition=number,
             offset=partition.committed_offset,
             metadata=partition.committed_metadata or None,
+            leader_epoch=_leader_epoch(partition),
         )
         for (topic, number), partition, code in _partitions(request, readable)
         if not code
@@ -53,6 +57,12 @@ def handle(request: Any, context: Context) -> Steps:
         code = 0 if result.error is None else offset_code(result.error.code)
         codes[result.topic, result.partition] = code
     return _answer(request, codes, 0)
+
+
+def _leader_epoch(partition: Any) -> int | UnsetType:
+    """Of the last record that was read, from version 6 on; some clients do not know it (-1)."""
+    epoch = getattr(partition, "committed_leader_epoch", NO_EPOCH)
+    return epoch if epoch > NO_EPOCH else UNSET
 
 
 def _partitions(request: Any, readable: frozenset[str]) -> Iterator[tuple[Place, Any, int]]:

@@ -17,6 +17,7 @@ from actors.kafka.group_words import (
     group_code,
 )
 from actors.kafka.handling import Ask, Body, Context, Outcome, Steps
+from actors.kafka.places import NO_EPOCH
 from actors.messages import COORDINATOR
 from actors.operations import Operation, ResourceType
 from odradek.protocol.errors import TopicAuthorizationFailed
@@ -25,7 +26,6 @@ from odradek.protocol.names import is_topic_name
 
 SEVERAL_VERSION = 8
 NONE_COMMITTED = -1
-NO_LEADER_EPOCH = -1
 
 
 def handle(request: Any, context: Context) -> Steps:
@@ -90,11 +90,15 @@ def _topic_code(topic: str, context: Context) -> int:
     return 0 if _may_know(topic, context) else TopicAuthorizationFailed.code
 
 
+def _leader_epoch(found: FetchedOffset | None) -> int:
+    return found.leader_epoch if found is not None and isinstance(found.leader_epoch, int) else NO_EPOCH
+
+
 def _partition(number: int, found: FetchedOffset | None, code: int) -> Body:
     return {
         "partition_index": number,
         "committed_offset": NONE_COMMITTED if found is None else found.offset,
-        "committed_leader_epoch": NO_LEADER_EPOCH,
+        "committed_leader_epoch": _leader_epoch(found),
         "metadata": "" if found is None else found.metadata or "",
         "error_code": code,
     }

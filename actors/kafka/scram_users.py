@@ -33,6 +33,8 @@ MECHANISMS: dict[int, ScramMechanism] = {1: "SCRAM-SHA-256", 2: "SCRAM-SHA-512"}
 _NUMBERS = {name: number for number, name in MECHANISMS.items()}
 _SALTED_BYTES: dict[ScramMechanism, int] = {"SCRAM-SHA-256": 32, "SCRAM-SHA-512": 64}
 USERS_MAX = 1_000
+CHANGES_MAX = 2 * len(MECHANISMS) * USERS_MAX
+"""Each credential of each user goes, and comes anew."""
 
 
 def describe(request: Any, context: Context) -> Steps:
@@ -64,8 +66,12 @@ def describe(request: Any, context: Context) -> Steps:
 def alter(request: Any, context: Context) -> Steps:
     """Every user on its own: all that is asked for one is done, or nothing."""
     named = list(dict.fromkeys(each.name for each in (*request.deletions, *request.upsertions)))
-    if len(named) > USERS_MAX:
-        raise InvalidRequest(f"the request names {len(named)} users; {USERS_MAX} is the most")
+    changes = len(request.deletions) + len(request.upsertions)
+    if len(named) > USERS_MAX or changes > CHANGES_MAX:
+        raise InvalidRequest(
+            f"the request has {changes} changes of {len(named)} users; {CHANGES_MAX} of {USERS_MAX} are "
+            "the most"
+        )
     errors: dict[str, Any] = {}
     removals: list[UserRemoval] = []
     credentials: list[UserCredential] = []

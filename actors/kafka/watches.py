@@ -21,8 +21,11 @@ from odradek.protocol.errors import OdradekError
 WATCH_S = 30.0
 """How long a partition may keep a watch; then it is asked again, if somebody still waits."""
 WATCH_GRACE_S = 5.0
+STALE_MAX = 1_000
+"""Deadlines of waits that are over already which are kept beside those that count."""
 
 Place = tuple[str, int]
+_NO_WAIT = (0, Wait(0.0))
 
 
 class Waiting(Protocol):
@@ -52,8 +55,10 @@ class Watches:
         self._forward = forward
         self._wake = wake
         self._states: dict[Place, _State] = {}
-        self._waits: dict[Any, Wait] = {}
-        self._deadlines: list[tuple[float, int, Any, Wait]] = []
+        self._waits: dict[Any, tuple[int, Wait]] = {}
+        self._waiters: dict[int, Any] = {}
+        """By the number of the wait: the deadlines know only that, and keep nobody who has been answered."""
+        self._deadlines: list[tuple[float, int]] = []
         self._count = 0
 
     def quiet_at(self, place: Place) -> tuple[int, int] | None:
@@ -63,9 +68,10 @@ class Watches:
 
     def add(self, waiter: Any, wait: Wait) -> list[Effect]:
         """Let somebody wait. Who watches a partition that cannot be asked is woken at once."""
-        self._waits[waiter] = wait
         self._count += 1
-        heapq.heappush(self._deadlines, (wait.until_s, self._count, waiter, wait))
+        self._waits[waiter] = self._count, wait
+        self._waiters[self._count] = waiter
+        self._note_deadline(wait.until_s)
         effects: list[Effect] = []
         try:
             for watched in wait.watched:
@@ -73,6 +79,12 @@ class Watches:
         except OdradekError:
             return [*effects, *self._woken(waiter)]
         return effects
+
+    def _note_deadline(self, until_s: float) -> None:
+        heapq.heappush(self._deadlines, (until_s, self._count))
+        if len(self._deadlines) > len(self._waiters) + STALE_MAX:
+            self._deadlines = [each for each in self._deadlines if each[1] in self._waiters]
+            heapq.heapify(self._deadlines)
 
     def _watch(self, waiter: Any, watched: Watched) -> list[Effect]:
         place = watched.topic, watched.partition
@@ -94,8 +106,9 @@ class Watches:
 
     def remove(self, waiter: Any) -> None:
         """Nobody waits there any more; watches on their way stay, for those who ask again."""
-        wait = self._waits.pop(waiter, None)
-        for watched in wait.watched if wait is not None else ():
+        number, wait = self._waits.pop(waiter, _NO_WAIT)
+        self._waiters.pop(number, None)
+        for watched in wait.watched:
             state = self._states.get((watched.topic, watched.partition))
             if state is not None:
                 state.waiting.pop(waiter, None)
@@ -104,14 +117,14 @@ class Watches:
         """Wake those whose time is over."""
         effects: list[Effect] = []
         while self._deadlines and self._deadlines[0][0] <= now.monotonic_s:
-            _, _, waiter, wait = heapq.heappop(self._deadlines)
-            if self._waits.get(waiter) is wait:
+            waiter = self._waiters.get(heapq.heappop(self._deadlines)[1])
+            if waiter is not None:
                 effects += self._woken(waiter)
         return effects
 
     def deadline(self) -> float | None:
         """When the next one's time is over."""
-        while self._deadlines and self._waits.get(self._deadlines[0][2]) is not self._deadlines[0][3]:
+        while self._deadlines and self._deadlines[0][1] not in self._waiters:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
@@ -124,8 +137,13 @@ class Watches:
         assert isinstance(reply.high_watermark, int)
         assert isinstance(reply.log_start_offset, int)
         del self._states[place]
-        behind = [waiter for waiter, offset in state.waiting.items() if offset < reply.high_watermark]
-        others = {waiter: offset for waiter, offset in state.waiting.items() if waiter not in behind}
+        behind: list[Any] = []
+        others: dict[Any, int] = {}
+        for waiter, offset in state.waiting.items():
+            if offset < reply.high_watermark:
+                behind.append(waiter)
+            else:
+                others[waiter] = offset
         effects: list[Effect] = []
         if others:
             again = _State(reply.high_watermark, reply.log_start_offset, others)

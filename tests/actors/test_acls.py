@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from actors.acls import DECISIONS_MAX, EVERYTHING_ALLOWED, AclTable
+from actors.acls import DECISIONS_MAX, EVERYTHING_ALLOWED, RESOURCE_NAME_MAX, AclTable
 from actors.operations import CLUSTER_NAME, Operation, ResourceType
 from odradek.protocol.access import ANONYMOUS, OPERATIONS_OF, Acl, AclFilter, check_acl
 from odradek.protocol.errors import (
@@ -160,6 +160,16 @@ def test_decisions_are_remembered_within_a_bound() -> None:
         assert table.allows(TILL, "", READ, TOPIC, f"t-{number}")
     assert len(table._decisions) <= DECISIONS_MAX
     assert not table.allows(TILL, "", WRITE, TOPIC, "t-1")
+
+
+def test_no_names_are_remembered_that_nothing_here_can_have() -> None:
+    """A request may name things of 32 KiB, and ten thousand of them would be kept for good."""
+    table = AclTable([rule(name="t-", pattern_type="prefixed")])
+    assert table.allows(TILL, "", READ, TOPIC, "t-".ljust(RESOURCE_NAME_MAX, "x"))
+    assert len(table._decisions) == 1
+    assert table.allows(TILL, "", READ, TOPIC, "t-".ljust(RESOURCE_NAME_MAX + 1, "x"))
+    assert not table.allows(TILL, "", WRITE, TOPIC, "t-".ljust(32_767, "x"))
+    assert len(table._decisions) == 1
 
 
 def test_any_resource_of_a_type() -> None:

@@ -252,6 +252,27 @@ def test_a_static_member_is_back_without_a_rebalance_and_its_old_self_is_fenced(
         t.join("s1", instance_id="one")
 
 
+def test_a_static_leader_that_lives_and_assigns_nothing_is_out_with_the_sync_barrier() -> None:
+    """Its heartbeats keep its session: with that exception the others would wait for as long as it beats."""
+    t = Table()
+    first = t.join(None, "s1", instance_id="one")
+    t.enter("b")
+    t.wait(INITIAL_DELAY_S)
+    assert t.joined(first).leader == "s1"
+    waiting = t.sync("b", 1)
+    beats = 0
+    while waiting not in t.answers and beats < 4 * REBALANCE_S / SESSION_S:
+        t.wait(SESSION_S / 2)
+        if "s1" in t.group.members:
+            t.beat("s1", 1, "one")
+            beats += 1
+    assert isinstance(t.answers[waiting], RebalanceInProgress)
+    assert set(t.group.members) == {"b"}
+    assert beats >= REBALANCE_S / SESSION_S, "it had the whole time-out"
+    again = t.join("b")
+    assert (t.joined(again).generation, t.joined(again).leader) == (2, "b")
+
+
 def test_the_protocol_is_one_that_all_know_and_most_prefer() -> None:
     t = Table()
     names = {"a": ("x", "y"), "b": ("y", "x"), "c": ("y", "z", "x")}

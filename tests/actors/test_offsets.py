@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import UNSET
 
 from actors import offsets as offsets_module
-from actors.ledger import CommittedOffset, Entry, OffsetKey
+from actors.ledger import NO_LEADER_EPOCH, CommittedOffset, Entry, OffsetKey, decode_entry, encode_entry
 from actors.offsets import METADATA_BYTES_MAX, Offsets, commit, fetch, orphans
 from actors.topics import Topic
 from odradek.protocol.errors import (
@@ -113,3 +114,22 @@ def test_orphans_are_offsets_of_deleted_and_of_remade_topics() -> None:
     remade = {"events": Topic("id-9", 3), "other": Topic("id-2", 1)}
     assert orphans(offsets, remade) == [Entry(OffsetKey("g", "events", 0), None)]
     assert orphans(offsets, {"events": Topic("id-1", 3)}) == [Entry(OffsetKey("g", "other", 0), None)]
+
+
+def test_entries_of_before_there_were_leader_epochs_are_read_and_written_as_they_were() -> None:
+    key, value = b'["offset","g","events",2]', b'{"offset":9,"committed_at_ms":77,"topic_id":"id-1"}'
+    entry = decode_entry(key, value)
+    assert entry.value == CommittedOffset(9, 77, "id-1", None, NO_LEADER_EPOCH)
+    assert encode_entry(entry) == (key, value)
+
+
+def test_a_commit_keeps_its_leader_epoch() -> None:
+    offsets = Offsets()
+    asked = ask()
+    asked.leader_epoch = 0
+    stored(offsets, asked)
+    stored(offsets, ask(partition=1))
+    found = fetch(offsets.of_group("g"), TOPICS, None)
+    assert [each.leader_epoch for each in found] == [0, UNSET]
+    entry = Entry(OffsetKey("g", "events", 0), offsets.of_group("g")["events", 0])
+    assert decode_entry(*encode_entry(entry)) == entry

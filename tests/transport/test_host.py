@@ -37,7 +37,7 @@ from transport.control import ControlServer, control_identity
 from transport.host import UNREAD, ActorFailedError, Host, HostOptions, Listener
 from transport.outbox import PEER_BYTES_MAX
 
-WAIT_MS = 10_000
+WAIT_MS = 30_000
 NAME, INCARNATION = "router:0", 3
 MIB = 1 << 20
 ZEROES = bytes(2 * MIB)

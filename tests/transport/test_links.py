@@ -27,7 +27,7 @@ from transport.frames import read_request, reply_frames
 from transport.links import Links, read_answer, stamp
 from transport.sockets import Context, Socket, inner_listener, new_context
 
-WAIT_MS = 10_000
+WAIT_MS = 30_000
 
 
 @pytest.fixture

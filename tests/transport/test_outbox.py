@@ -12,7 +12,8 @@ import zmq
 from transport.outbox import FRAME_OVERHEAD_BYTES, MARK_BYTES_MIN, UNCOUNTED_BYTES_MAX, Outbox, Peer
 from transport.sockets import Context, Socket, inner_listener, new_context
 
-WAIT_MS = 10_000
+WAIT_MS = 30_000
+IDLE_ROUNDS = 3
 PAYLOAD_BYTES = 256 << 10
 PEER_BYTES_MAX = 8 << 20
 PROCESS_BYTES_MAX = 16 << 20
@@ -49,10 +50,12 @@ class Server:
 
     def fill(self, peer: Peer, payload: bytes = bytes(PAYLOAD_BYTES)) -> int:
         """Send until the peer gets no more; how many replies it got. The connection itself takes some."""
-        count = 0
-        for _ in range(3):
+        count = idle_rounds = 0
+        while idle_rounds < IDLE_ROUNDS:
+            idle_rounds += 1
             while self.send(peer, payload):
                 count += 1
+                idle_rounds = 0
             time_passes()
         return count
 

@@ -12,7 +12,7 @@ import pytest
 from actors.actor import Synced
 from transport.syncer import Syncer
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class Ticket:

@@ -12,7 +12,7 @@ import pytest
 from actors.actor import Worked
 from transport.worker import Worker
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class Slices:

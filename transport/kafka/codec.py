@@ -17,7 +17,9 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from odradek.protocol.batch import Buffer
 from transport.kafka.datapath import encode_fetch_response, encode_produce_response, read_produce_request
@@ -40,7 +42,7 @@ class RequestRefused(Exception):
     """A request that cannot be read: there is no answer of which one could be sure that it is understood."""
 
 
-class Header(NamedTuple):
+class Header(msgspec.Struct, frozen=True):
     """What stands before the body of a request."""
 
     api_key: int
@@ -48,7 +50,7 @@ class Header(NamedTuple):
     correlation_id: int
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True):
     """A request that was read. ``body`` is None for an ApiVersions of a version unknown here."""
 
     header: Header
@@ -62,7 +64,7 @@ def read_request(frame: Buffer, versions: Versions) -> Request:
     low, high = versions.get(header.api_key, (0, -1))
     if not low <= header.version <= high:
         if header.api_key == API_VERSIONS:
-            return Request(header._replace(version=0), "", None)
+            return Request(Header(header.api_key, 0, header.correlation_id), "", None)
         raise RequestRefused(f"api key {header.api_key} version {header.version} is not served here")
     try:
         return _read_known(header, memoryview(frame).toreadonly())
@@ -84,7 +86,8 @@ def _read_known(header: Header, frame: memoryview) -> Request:
         flexible, read = _request_reader(header.api_key, header.version)
     if flexible:
         position = skip_tags(frame, position)
-    begin_request()
+    if header.api_key != PRODUCE:
+        begin_request()  # produce counts its items by itself
     body, end = read(frame, position)
     if end != len(frame) and not flexible:
         # A version with tags can say more than we know, and Kafka does not look behind its end either.

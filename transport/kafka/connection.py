@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from actors.actor import KafkaPeer
 from odradek.protocol.batch import Buffer
@@ -31,14 +32,14 @@ LOG_IN_S_MAX = 60.0
 """A client that must log in has so long for it."""
 HANDSHAKE_S_MAX = 30.0
 """A TLS handshake must be done after this."""
-UNREAD_S_MAX = 30.0
-"""A client that takes nothing of its responses for so long is gone."""
+UNREAD_S_MAX = 360.0
+"""A client that takes nothing of its responses for so long is gone. Java's reads only while its application
+polls, and that may take its time: max.poll.interval.ms is 5 min."""
 READS_PER_TURN_MAX = 8
 """How often one connection is read before others have their turn."""
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot(msgspec.Struct):
     """The place of one request's response. ``response`` is None until it is there; empty: none is sent."""
 
     correlation_id: int
@@ -75,6 +76,7 @@ class Connection:
         self._first_request = 0
         self._next_request = 0
         self._unsent: deque[memoryview] = deque()
+        self._begins_to_send = False
 
     # -- requests ----------------------------------------------------------------------------------------
 
@@ -90,7 +92,7 @@ class Connection:
     @property
     def wants_read(self) -> bool:
         """Whether more may be read."""
-        return self.may_begin and not self.backlog
+        return not self.backlog and self.may_begin
 
     def expect(self, correlation_id: int, size_bytes: int) -> int:
         """A request came; the number by which its response finds its place."""
@@ -124,6 +126,7 @@ class Connection:
     def answer(self, request: int, response: Sequence[Buffer]) -> None:
         """The response to a request; it is sent when its turn comes."""
         self._slots[request - self._first_request].response = response
+        self._begins_to_send |= not self._unsent
         while self._slots and (first := self._slots[0]).response is not None:
             self._slots.popleft()
             self._first_request += 1
@@ -135,6 +138,9 @@ class Connection:
 
     def send(self, now_s: float) -> None:
         """Send what the socket takes now. Raises OSError where the connection has ended."""
+        if self._begins_to_send:
+            self._begins_to_send = False
+            self.moved_s = now_s
         while self._unsent:
             buffers: Sequence[memoryview] = self._unsent
             if len(self._unsent) > BUFFERS_PER_SEND_MAX:
@@ -144,6 +150,10 @@ class Connection:
             except BlockingIOError:
                 return
             self.moved_s = now_s
+            if sent == self.unsent_bytes:
+                self._unsent.clear()
+                self.unsent_bytes = 0
+                return
             self.unsent_bytes -= sent
             self._forget(sent)
 

@@ -7,24 +7,31 @@ batches stand as the partition sent them, uncopied.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
+import msgspec
+
 from odradek.protocol.batch import Buffer
-from transport.kafka.decoding import Unreadable, take_items
+from transport.kafka.decoding import ITEMS_MAX, Unreadable, too_many_items
 from transport.kafka.encoding import write_unsigned_varint
 
 _HEAD = struct.Struct(">ii")
 _ACKS = struct.Struct(">hii")
 _COUNT = struct.Struct(">i")
 _NAME = struct.Struct(">h")
-_PRODUCED = struct.Struct(">ihq")
+_NO_THROTTLE = _COUNT.pack(0)
+_RESPONSE_HEAD = struct.Struct(">iii")
+_PRODUCED_FIELDS = ("index", "error_code", "base_offset", "log_append_time", "log_start_offset")
+_PRODUCED_UNSTAMPED = struct.Struct(">ihq").pack, itemgetter(*_PRODUCED_FIELDS[:3])
+_PRODUCED_STAMPED = struct.Struct(">ihqq").pack, itemgetter(*_PRODUCED_FIELDS[:4])
+_PRODUCED = struct.Struct(">ihqqq").pack, itemgetter(*_PRODUCED_FIELDS)
 _OFFSET = struct.Struct(">q")
 _FETCHED = struct.Struct(">ihqq")
 _SESSION = struct.Struct(">hi")
 
+APPEND_TIME_VERSION = 2
 SESSION_VERSION = 7
 LOG_START_VERSION = 5
 REPLICA_VERSION = 11
@@ -34,9 +41,9 @@ _NO_REPLICA = -1
 
 def encode_produce_response(version: int, correlation_id: int, body: Mapping[str, Any]) -> bytearray:
     """Versions 0 to 7."""
-    out = bytearray(_HEAD.size)
     topics = body["responses"]
-    out += _COUNT.pack(len(topics))
+    out = bytearray(_RESPONSE_HEAD.pack(0, correlation_id, len(topics)))
+    pack, fields = _produced_form(version)
     for topic in topics:
         name = topic["name"].encode()
         out += _NAME.pack(len(name))
@@ -44,15 +51,18 @@ def encode_produce_response(version: int, correlation_id: int, body: Mapping[str
         partitions = topic["partition_responses"]
         out += _COUNT.pack(len(partitions))
         for partition in partitions:
-            out += _PRODUCED.pack(partition["index"], partition["error_code"], partition["base_offset"])
-            if version >= 2:
-                out += _OFFSET.pack(partition["log_append_time"])
-            if version >= LOG_START_VERSION:
-                out += _OFFSET.pack(partition["log_start_offset"])
+            out += pack(*fields(partition))
     if version >= 1:
-        out += _COUNT.pack(0)
-    _HEAD.pack_into(out, 0, len(out) - _COUNT.size, correlation_id)
+        out += _NO_THROTTLE
+    _COUNT.pack_into(out, 0, len(out) - _COUNT.size)
     return out
+
+
+def _produced_form(version: int) -> tuple[Callable[..., bytes], Callable[[Mapping[str, Any]], Any]]:
+    """What packs the fields of a partition, and what takes them out of its body."""
+    if version >= LOG_START_VERSION:
+        return _PRODUCED
+    return _PRODUCED_STAMPED if version >= APPEND_TIME_VERSION else _PRODUCED_UNSTAMPED
 
 
 def encode_fetch_response(version: int, correlation_id: int, body: Mapping[str, Any]) -> list[Buffer]:
@@ -123,35 +133,62 @@ def _write_name(out: bytearray, name: str, *, flexible: bool) -> None:
 # -- the request that carries the load -----------------------------------------------------------------
 
 
-def read_produce_request(frame: memoryview, position: int) -> tuple[Any, int]:
-    """Versions 3 to 7, and the position behind. The records are views of the frame. Raises Unreadable."""
+class ProducePartition(msgspec.Struct, frozen=True):
+    """What one partition is to write. ``records`` is a view of the frame."""
+
+    index: int
+    records: Buffer | None
+
+
+class ProduceTopic(msgspec.Struct, frozen=True):
+    """What the partitions of one topic are to write."""
+
+    name: str
+    partition_data: list[ProducePartition]
+
+
+class ProduceRequest(msgspec.Struct, frozen=True):
+    """As kio has it, but that the time is a number."""
+
+    transactional_id: str | None
+    acks: int
+    timeout_ms: int
+    topic_data: list[ProduceTopic]
+
+
+def read_produce_request(frame: memoryview, position: int) -> tuple[ProduceRequest, int]:
+    """Versions 3 to 7, and the position behind. Raises Unreadable."""
     transactional_id, position = _read_name(frame, position)
-    acks, timeout_ms, count = _ACKS.unpack_from(frame, position)
+    acks, timeout_ms, topic_count = _ACKS.unpack_from(frame, position)
     position += _ACKS.size
-    take_items(max(count, 0))
-    topics = []
-    for _ in range(count):
+    items = topic_count
+    topics: list[ProduceTopic] = []
+    for _ in range(topic_count):
         name, position = _read_name(frame, position)
         if name is None:
             raise Unreadable("a topic without a name")
-        (partition_count,) = _COUNT.unpack_from(frame, position)
-        position += _COUNT.size
-        take_items(max(partition_count, 0))
-        partitions = []
-        for _ in range(partition_count):
-            index, size = _HEAD.unpack_from(frame, position)
-            position += _HEAD.size
-            records = None
-            if size >= 0:
-                records = frame[position : position + size]
-                position += size
-                if position > len(frame):
-                    raise Unreadable(f"a batch is said to have {size} bytes, which do not follow")
-            partitions.append(SimpleNamespace(index=index, records=records))
-        topics.append(SimpleNamespace(name=name, partition_data=partitions))
-    timeout = timedelta(milliseconds=timeout_ms)
-    body = SimpleNamespace(transactional_id=transactional_id, acks=acks, timeout=timeout, topic_data=topics)
-    return body, position
+        (count,) = _COUNT.unpack_from(frame, position)
+        items += max(count, 0)
+        if items > ITEMS_MAX:
+            raise too_many_items()
+        partitions, position = _read_partitions(frame, position + _COUNT.size, count)
+        topics.append(ProduceTopic(name, partitions))
+    return ProduceRequest(transactional_id, acks, timeout_ms, topics), position
+
+
+def _read_partitions(frame: memoryview, position: int, count: int) -> tuple[list[ProducePartition], int]:
+    partitions: list[ProducePartition] = []
+    for _ in range(count):
+        index, size = _HEAD.unpack_from(frame, position)
+        position += _HEAD.size
+        records = None
+        if size >= 0:
+            records = frame[position : position + size]
+            position += size
+            if position > len(frame):
+                raise Unreadable(f"a batch is said to have {size} bytes, which do not follow")
+        partitions.append(ProducePartition(index, records))
+    return partitions, position
 
 
 def _read_name(frame: memoryview, position: int) -> tuple[str | None, int]:

@@ -59,7 +59,12 @@ def take_items(count: int) -> None:
     """The request has a list of so many. Raises Unreadable where it has too many in all."""
     _Items.left -= count
     if _Items.left < 0:
-        raise Unreadable(f"the request has more than {ITEMS_MAX} items in its lists")
+        raise too_many_items()
+
+
+def too_many_items() -> Unreadable:
+    """Why a request is not read whose lists have more than ITEMS_MAX items."""
+    return Unreadable(f"the request has more than {ITEMS_MAX} items in its lists")
 
 
 class _Step(NamedTuple):

@@ -40,19 +40,15 @@ class FrameReader:
         self._large = bytearray()
         self._large_bytes = 0
         self._filled_bytes = 0
-
-    @property
-    def held_bytes(self) -> int:
+        self.held_bytes = 0
         """The memory of the frame that is under way."""
-        return len(self._large)
-
-    @property
-    def is_between_frames(self) -> bool:
+        self.is_between_frames = True
         """Whether nothing of a frame has come yet."""
-        return not self._head and not self._large_bytes
 
     def target(self) -> memoryview:
         """Where the next bytes of the stream are to go; to be used at once, and answered by ``received``."""
+        if self.is_between_frames:
+            return self._shared
         if self._large_bytes:
             return memoryview(self._large)[self._filled_bytes :]
         head_bytes = len(self._head)
@@ -61,11 +57,20 @@ class FrameReader:
 
     def received(self, count: int) -> list[Buffer]:
         """The frames that are whole now that ``count`` bytes stand in ``target``. Raises FrameRefused."""
+        if self.is_between_frames and count > LENGTH.size:
+            # One whole frame and nothing else, as nearly always.
+            (size,) = LENGTH.unpack_from(self._shared)
+            if size == count - LENGTH.size and self.frame_bytes_min <= size <= self.frame_bytes_max:
+                return [bytes(self._shared[LENGTH.size : count])]
         if self._large_bytes:
-            return self._grow(count)
-        end = len(self._head) + count
-        self._head = b""
-        return self._cut(end)
+            frames = self._grow(count)
+        else:
+            end = len(self._head) + count
+            self._head = b""
+            frames = self._cut(end)
+        self.held_bytes = len(self._large)
+        self.is_between_frames = not self._head and not self._large_bytes
+        return frames
 
     def _cut(self, end: int) -> list[Buffer]:
         frames: list[Buffer] = []

@@ -13,7 +13,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from actors.actor import KafkaClosed, KafkaEnvelope, KafkaPeer, Message, Moment
 from actors.effects import KafkaReply, Sender
@@ -24,7 +24,14 @@ from transport.kafka.connection import READS_PER_TURN_MAX, Connection
 from transport.kafka.encoding import EncodingError
 from transport.kafka.frames import SHARED_BYTES, FrameReader, FrameRefused
 from transport.kafka.streams import PlainStream, Stream
-from transport.kafka.tokens import BARE_VERSION, begins_tokens, encode_token, is_logged_in, read_token
+from transport.kafka.tokens import (
+    BARE_VERSION,
+    LOG_IN_KEYS,
+    begins_tokens,
+    encode_token,
+    is_logged_in,
+    read_token,
+)
 
 SOCKET = "kafka"
 REQUESTS_PER_TURN_MAX = 512
@@ -36,6 +43,9 @@ ACCEPT_PAUSE_S = 1.0
 MEMORY_SHARE = 8
 """Frames under way, requests in service and unread responses may each take this part of the memory limit."""
 SHARE_BYTES_MIN = 32 << 20
+HELD_BACK_S_MAX = 45.0
+"""Requests that fill their share for so long, and let nobody else be read, end: those of the clients with the
+most bytes first. It is longer than a produce request takes that is never answered."""
 GONE = "the client is gone"
 _READ = select.EPOLLIN
 _WRITE = select.EPOLLOUT
@@ -91,6 +101,7 @@ class KafkaServer:
         self._more: set[int] = set()  # connections that have more than was read of them
         self._touched: set[Connection] = set()
         self._held_back: set[Connection] = set()
+        self._held_back_s: float | None = None  # since when there are any
         self._closed: list[Message] = []
         self._next_sweep_s = 0.0
         self._accepts_from_s: float | None = None
@@ -139,18 +150,18 @@ class KafkaServer:
                 self._read(connection, now.monotonic_s, messages)
             if len(messages) >= REQUESTS_PER_TURN_MAX:
                 break
-        return self._with_closed(messages)
+        return self._with_closed(messages) if self._closed else messages
 
-    def reply(self, effect: KafkaReply, now: Moment) -> None:
+    def reply(self, effect: KafkaReply) -> None:
         """Put a response into its place; it leaves with ``flush``."""
         connection = self._by_identity.get(effect.to.identity)
         if connection is None:
             return
-        request = cast(int, effect.to.id)
+        request: Any = effect.to.id
         response: Sequence[Buffer] = ()
         if effect.body is not None:
             try:
-                response = self._encode(connection, effect, effect.body)
+                response = self._encode(connection, request, effect, effect.body)
             except EncodingError as error:
                 fields = {"level": "error", "api_key": effect.api_key, "version": effect.version}
                 self._log("a response could not be written", {**fields, "error": str(error)})
@@ -160,22 +171,23 @@ class KafkaServer:
         connection.answer(request, response)
         self._totals.unsent_bytes += connection.unsent_bytes - unsent_bytes
         self._totals.requests_bytes += connection.requests_bytes - requests_bytes
-        if not unsent_bytes:
-            connection.moved_s = now.monotonic_s
         connection.closes_behind_last |= effect.closes
         self._touched.add(connection)
 
     @staticmethod
-    def _encode(connection: Connection, effect: KafkaReply, body: Mapping[str, Any]) -> Sequence[Buffer]:
+    def _encode(
+        connection: Connection, request: int, effect: KafkaReply, body: Mapping[str, Any]
+    ) -> Sequence[Buffer]:
         """Raises EncodingError."""
-        if connection.must_log_in and is_logged_in(effect.api_key, body):
-            connection.admit()
-        if effect.version == BARE_VERSION:
-            connection.expect_tokens(not body["is_done"])
-            return encode_token(body)
-        if begins_tokens(effect.api_key, effect.version, body):
-            connection.expect_tokens(True)
-        correlation_id = connection.correlation_id(cast(int, effect.to.id))
+        if effect.api_key in LOG_IN_KEYS:
+            if connection.must_log_in and is_logged_in(effect.api_key, body):
+                connection.admit()
+            if effect.version == BARE_VERSION:
+                connection.expect_tokens(not body["is_done"])
+                return encode_token(body)
+            if begins_tokens(effect.api_key, effect.version, body):
+                connection.expect_tokens(True)
+        correlation_id = connection.correlation_id(request)
         return encode_response(effect.api_key, effect.version, correlation_id, body)
 
     def flush(self, now: Moment) -> Sequence[Message]:
@@ -196,7 +208,7 @@ class KafkaServer:
         return self._with_closed([]) if self._closed else ()
 
     def deadline(self) -> float:
-        """When ``flush`` must be called at the latest."""
+        """When ``receive`` and ``flush`` must be called at the latest."""
         return 0.0 if self._more else self._next_sweep_s
 
     def close(self) -> None:
@@ -292,7 +304,8 @@ class KafkaServer:
     # -- reading -----------------------------------------------------------------------------------------
 
     def _read(self, connection: Connection, now_s: float, messages: list[Message]) -> None:
-        self._more.discard(connection.fd)
+        if self._more:
+            self._more.discard(connection.fd)
         if connection.backlog:
             self._take_backlog(connection, messages)
         for _ in range(READS_PER_TURN_MAX):
@@ -316,7 +329,7 @@ class KafkaServer:
         if self._totals.requests_bytes >= self._share_bytes and not connection.reader.held_bytes:
             self._held_back.add(connection)
             return False
-        return connection.is_open and connection.wants_read
+        return connection.is_open and not connection.backlog and connection.may_begin
 
     def _cut(self, connection: Connection, count: int, now_s: float) -> None:
         reader = connection.reader
@@ -330,6 +343,8 @@ class KafkaServer:
         if frames or was_between:
             connection.frame_began_s = now_s
         connection.backlog.extend(frames)
+        if reader.held_bytes == held_bytes:
+            return
         self._totals.frames_bytes += reader.held_bytes - held_bytes
         if self._totals.frames_bytes > self._share_bytes and reader.held_bytes:
             self._close(connection, "too many bytes of requests that are not whole")
@@ -352,10 +367,12 @@ class KafkaServer:
         number = connection.expect(request.header.correlation_id, size_bytes)
         self._totals.requests_bytes += size_bytes
         sender = Sender(SOCKET, connection.identity, False, Encoding.MSGPACK, number)
-        peer, principal = connection.peer, connection.stream.principal
+        principal = connection.stream.principal
+        if principal is not None and connection.peer.principal != principal:
+            connection.peer = replace(connection.peer, principal=principal)
         return KafkaEnvelope(
             sender,
-            peer if principal is None else replace(peer, principal=principal),
+            connection.peer,
             request.header.api_key,
             request.header.version,
             request.client_id,
@@ -385,8 +402,10 @@ class KafkaServer:
             self._close(connection, "closed behind its last answer")
             return
         if self._totals.unsent_bytes > self._share_bytes and connection.unsent_bytes:
-            self._close(connection, "too many bytes of responses are unread")
-            return
+            hoarder = max(self._by_fd.values(), key=lambda each: each.unsent_bytes)
+            self._close(hoarder, "too many bytes of responses are unread")
+            if hoarder is connection:
+                return
         events = 0
         if connection.may_begin:
             if connection.backlog or connection.stream.has_read_ahead:
@@ -413,10 +432,25 @@ class KafkaServer:
             self._accepts_from_s = None
             for fd in self._listening:
                 self._epoll.modify(fd, _READ)
+        self._make_room(now_s)
         for connection in list(self._by_fd.values()):
             reason = connection.overdue(now_s)
             if reason is not None:
                 self._close(connection, reason)
+
+    def _make_room(self, now_s: float) -> None:
+        """Some requests may wait for hours; others are not held back as long as that."""
+        if not self._held_back:
+            self._held_back_s = None
+            return
+        if self._held_back_s is None:
+            self._held_back_s = now_s
+        if now_s - self._held_back_s <= HELD_BACK_S_MAX:
+            return
+        for connection in sorted(self._by_fd.values(), key=lambda each: each.requests_bytes, reverse=True):
+            if self._totals.requests_bytes < self._share_bytes // 2:
+                return
+            self._close(connection, "requests that wait take too much room")
 
     @property
     def connections(self) -> int:

@@ -14,6 +14,8 @@ from odradek.protocol.batch import Buffer
 from transport.kafka.codec import Header, Request
 
 SASL_HANDSHAKE, SASL_AUTHENTICATE = 17, 36
+LOG_IN_KEYS = frozenset({SASL_HANDSHAKE, SASL_AUTHENTICATE})
+"""The only requests whose answers change how a connection is read."""
 BARE_VERSION = -1
 """Stands for the version of a SaslAuthenticate that is only a token."""
 _LENGTH = struct.Struct(">i")

@@ -13,6 +13,7 @@ from actors.actor import KafkaEnvelope, KafkaPeer
 from actors.effects import Forward, Sender
 from actors.kafka.handling import GatewayOptions
 from actors.kafka.registry import SERVED
+from actors.kafka.scram_users import CHANGES_MAX
 from actors.kafka.topic_configs import FIXED
 from actors.messages import SUPERVISOR, GatewayRoute, MeasureLog, MeasureLogReply
 from odradek.protocol.access import Acl, AclFilter
@@ -277,7 +278,7 @@ def test_partitions_that_are_only_checked(rig: AdminRig) -> None:
 
 @pytest.mark.parametrize("version", versions(DELETE_RECORDS))
 def test_delete_records(rig: AdminRig, version: int) -> None:
-    places = [(0, 7), (1, -1), (9, 0), (0, -2)]
+    places = [(0, 7), (1, -1), (9, 0), (2, -2)]
     partitions = [{"partition_index": number, "offset": offset} for number, offset in places]
     topics = [{"name": "t", "partitions": partitions}, {"name": "gone", "partitions": partitions[:1]}]
     rig.ask(DELETE_RECORDS, version, {"topics": topics, "timeout": 1_000})
@@ -289,6 +290,13 @@ def test_delete_records(rig: AdminRig, version: int) -> None:
     rig.answer(second, failure(LeaderNotAvailable("it is starting")))
     told = [part for topic in rig.response().topics for part in topic.partitions]
     assert [(part.low_watermark, code(part)) for part in told] == [(7, 0), (-1, 5), (-1, 3), (-1, 1), (-1, 3)]
+
+
+def test_records_of_a_partition_that_is_named_twice_stay(rig: AdminRig) -> None:
+    partitions = [{"partition_index": 0, "offset": offset} for offset in (3, 7)]
+    rig.ask(DELETE_RECORDS, 2, {"topics": [{"name": "t", "partitions": partitions}], "timeout": 1_000})
+    assert not rig.take()
+    assert [code(part) for part in rig.response().topics[0].partitions] == [42, 42]
 
 
 # -- configs -------------------------------------------------------------------------------------------
@@ -678,3 +686,13 @@ def test_alter_users_keeps_of_the_salted_password_what_the_broker_needs(rig: Adm
         "few": 93,
         "unknown": 33,
     }
+
+
+def test_so_many_changes_of_users_are_not_looked_at(rig: AdminRig) -> None:
+    """Each user's changes are sought among all: a hundred thousand of them would take the gateway's time."""
+    deletions = [{"name": f"u{number % 10}", "mechanism": 1} for number in range(CHANGES_MAX + 1)]
+    rig.ask(ALTER_USERS, 0, {"deletions": deletions, "upsertions": []})
+    assert not rig.take()
+    (told,) = rig.replies
+    assert told.body is None
+    assert told.closes

@@ -370,5 +370,7 @@ def test_metadata_for_all_shows_what_the_client_may_know_of() -> None:
 
 def test_who_may_describe_but_not_create_has_no_topic_made() -> None:
     case = CASES[3][1]
-    asked, _ = outcome(3, case, Right("describe", "topic", "new").acl())
+    asked, found = outcome(3, case, Right("describe", "topic", "new").acl())
     assert not any(isinstance(forward.request, CreateTopics) for forward in asked)
+    # Told that it does not exist, a producer would wait for it as long as it waits for anything.
+    assert found == {TOPIC_DENIED}

@@ -7,7 +7,17 @@ import pytest
 from actors.kafka.handling import GatewayOptions, Steps
 from actors.kafka.registry import HANDLERS
 from actors.messages import SUPERVISOR
-from odradek.protocol.errors import LeaderNotAvailable, UnknownTopicOrPartition
+from odradek.protocol.errors import (
+    CoordinatorNotAvailable,
+    KafkaStorageError,
+    LeaderNotAvailable,
+    NetworkException,
+    NotCoordinator,
+    OdradekError,
+    RequestTimedOut,
+    ThrottlingQuotaExceeded,
+    UnknownTopicOrPartition,
+)
 from odradek.protocol.messages import (
     CreatedTopic,
     CreateTopics,
@@ -22,6 +32,7 @@ from tests.support.kafka import GatewayRig, produce_body
 METADATA = 3
 PRODUCE = 0
 INIT_PRODUCER_ID = 22
+COORDINATOR_LOAD_IN_PROGRESS = 14
 
 
 def metadata_body(*names: str, create: bool = True) -> dict[str, object]:
@@ -142,14 +153,34 @@ def test_an_ask_that_is_never_answered_ends(rig: GatewayRig) -> None:
     assert deadline_s is not None
     rig.clock.advance_to(deadline_s)
     rig.settle()
-    assert rig.response().error_code.value == 7
+    assert rig.response().error_code.value == COORDINATOR_LOAD_IN_PROGRESS
     assert rig.actor.deadline() is None
 
 
 def test_without_a_coordinator_the_client_is_told_to_come_back(rig: GatewayRig) -> None:
     rig.route({}, coordinator=False)
     rig.ask(INIT_PRODUCER_ID, 1, {"transactional_id": None, "transaction_timeout": 0})
-    assert rig.response().error_code.value == 15
+    assert rig.response().error_code.value == COORDINATOR_LOAD_IN_PROGRESS
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CoordinatorNotAvailable,
+        KafkaStorageError,
+        LeaderNotAvailable,
+        NetworkException,
+        NotCoordinator,
+        RequestTimedOut,
+        ThrottlingQuotaExceeded,
+    ],
+)
+def test_what_passes_has_a_producer_ask_for_its_id_again(rig: GatewayRig, error: type[OdradekError]) -> None:
+    """Java's producers retry this in every version, and older ones end for most others."""
+    rig.ask(INIT_PRODUCER_ID, 1, {"transactional_id": None, "transaction_timeout": 0})
+    (forward,) = rig.take()
+    rig.answer(forward, failure(error("it passes")))
+    assert rig.response().error_code.value == COORDINATOR_LOAD_IN_PROGRESS
 
 
 def test_an_actor_that_ends_ends_what_was_asked_of_it(rig: GatewayRig) -> None:
@@ -180,7 +211,7 @@ def test_a_late_answer_is_dropped(rig: GatewayRig) -> None:
     (forward,) = rig.take()
     rig.clock.advance(60)
     rig.settle()
-    assert rig.response().error_code.value == 7
+    assert rig.response().error_code.value == COORDINATOR_LOAD_IN_PROGRESS
     rig.answer(forward, InitProducerIdReply(producer_id=1, producer_epoch=0))
     assert rig.replies == []
 

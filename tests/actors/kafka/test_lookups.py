@@ -61,6 +61,15 @@ def test_each_partition_has_an_error_of_its_own(rig: GatewayRig) -> None:
     ]
 
 
+def test_a_partition_that_is_named_twice_is_asked_nothing(rig: GatewayRig) -> None:
+    """As in Kafka; else one request with a hundred thousand names would leave room for nobody else's."""
+    rig.ask(LIST_OFFSETS, 5, list_body(*[("t", 0, -1)] * 1_000, ("t", 1, -1)))
+    (forward,) = rig.take()
+    rig.answer(forward, ListOffsetsReply(offset=7, timestamp=-1))
+    parts = rig.response().topics[0].partitions
+    assert [part.error_code.value for part in parts] == [42] * 1_000 + [0]
+
+
 def test_no_record_as_late_as_that(rig: GatewayRig) -> None:
     rig.ask(LIST_OFFSETS, 5, list_body(("t", 0, 2**62)))
     rig.answer(rig.take()[0], ListOffsetsReply(offset=-1, timestamp=-1))

@@ -19,6 +19,8 @@ from tests.support.kafka import KafkaSocket, fetch_body, framed, produce_body, r
 from transport.kafka import server as server_module
 from transport.kafka.connection import FRAME_S_MAX, IDLE_S_MAX, REQUESTS_IN_FLIGHT_MAX, UNREAD_S_MAX
 from transport.kafka.server import (
+    HELD_BACK_S_MAX,
+    MEMORY_SHARE,
     SHARE_BYTES_MIN,
     KafkaListener,
     KafkaServer,
@@ -73,7 +75,7 @@ class Rig:
 
     def answer(self, envelope: KafkaEnvelope, body: dict[str, Any] | None, *, closes: bool = False) -> None:
         reply = KafkaReply(envelope.sender, envelope.api_key, envelope.version, body, closes)
-        self.server.reply(reply, self.clock.now())
+        self.server.reply(reply)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, in steps in which the server sweeps."""
@@ -328,6 +330,22 @@ def test_unread_answers_are_bounded_for_all_together(rig: Rig) -> None:
         client.socket.close()
 
 
+def test_who_hoards_unread_answers_goes_and_not_who_came_last() -> None:
+    rig = Rig(memory_bytes_max=MEMORY_SHARE * (64 << 20))
+    hoarder, slow, last = (KafkaSocket(rig.address) for _ in range(3))
+    # The system takes some megabytes of each.
+    fill(rig, hoarder, 60 << 20)
+    fill(rig, slow, 8 << 20)
+    assert not rig.closed
+    fill(rig, last, 30 << 20)
+    assert rig.server.closed_by_reason["too many bytes of responses are unread"] == 1
+    assert hoarder.is_closed()
+    assert rig.server.connections == 2
+    for client in (hoarder, slow, last):
+        client.socket.close()
+    rig.server.close()
+
+
 def test_requests_in_service_are_bounded_for_all_together(rig: Rig) -> None:
     batch = make_batch(payload=bytes(8 << 20))
     frame = framed(request_frame(0, 7, 1, produce_body({("t", 0): batch})))
@@ -347,6 +365,39 @@ def test_requests_in_service_are_bounded_for_all_together(rig: Rig) -> None:
     assert 1 <= len(rig.heard) <= 2 * SHARE_BYTES_MIN // (8 << 20) + 1
     for client in clients:
         client.socket.close()
+
+
+def test_requests_that_wait_for_ever_hold_nobody_else_up_for_long(rig: Rig) -> None:
+    """Joins and fetches may wait for hours; enough of them and nobody else would be read meanwhile."""
+    batch = make_batch(payload=bytes(8 << 20))
+    frame = framed(request_frame(0, 7, 1, produce_body({("t", 0): batch})))
+    hoarders = [KafkaSocket(rig.address) for _ in range(SHARE_BYTES_MIN // (8 << 20))]
+    for hoarder in hoarders:
+        hoarder.socket.setblocking(False)
+        rest = memoryview(frame)
+        for _ in range(TURNS_MAX):
+            if not rest:
+                break
+            try:
+                rest = rest[hoarder.socket.send(rest) :]
+            except BlockingIOError:
+                rig.turn()
+    rig.until(lambda: len(rig.heard) == len(hoarders))
+    with KafkaSocket(rig.address) as other:
+        other.send(HEARTBEAT, 0, HEARTBEAT_BODY)
+        for _ in range(20):
+            rig.turn()
+        assert len(rig.heard) == len(hoarders), "there is room for no more"
+        for _ in range(int(HELD_BACK_S_MAX) + 3):
+            rig.advance(1)
+        assert 0 < len(rig.closed) < len(hoarders), "as few as make room"
+        assert rig.server.closed_by_reason["requests that wait take too much room"] == len(rig.closed)
+        heard = rig.hear(len(hoarders) + 1)[-1]
+        rig.answer(heard, {"error_code": 0})
+        rig.turn()
+        assert other.receive(HEARTBEAT, 0)[1].error_code.value == 0
+    for hoarder in hoarders:
+        hoarder.socket.close()
 
 
 def test_bytes_of_unfinished_requests_are_bounded_for_all_together(rig: Rig) -> None:

@@ -376,6 +376,10 @@ class CommitOffset(msgspec.Struct, kw_only=True):
     partition: PartitionIndex
     offset: Offset
     metadata: str | None = None
+    leader_epoch: Annotated[
+        Annotated[int, Meta(ge=0, le=INT32_MAX)] | UnsetType,
+        Meta(description="Of the last record before the offset, where the client knows it."),
+    ] = UNSET
 
 
 class OffsetCommit(Request, tag="offset_commit"):
@@ -412,6 +416,9 @@ class FetchedOffset(msgspec.Struct, kw_only=True):
     partition: int
     offset: Annotated[int, Meta(description="-1 where none is committed.")]
     metadata: str | None = None
+    leader_epoch: Annotated[
+        int | UnsetType, Meta(description="What was committed with it; missing where that was nothing.")
+    ] = UNSET
 
 
 class OffsetFetchReply(Reply, kw_only=True):
