@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import msgspec
 from setproctitle import setproctitle
 
 from partitions.ballast import BALLAST_NAME, Ballast
@@ -27,6 +28,7 @@ from supervisor.datadirectory import DataDirectory, DataDirectoryLocked, DataDir
 from supervisor.exits import Exit
 from supervisor.kafkasettings import is_encrypted
 from supervisor.keydirectory import Keyring, KeysUnusable, open_keyring
+from supervisor.limits import system_limit
 from supervisor.logs import EventLog
 from supervisor.privacy import NotPrivate
 from supervisor.processes import ProcessStarter
@@ -112,11 +114,7 @@ def _supervise(
         refusal = f"the ready file {ready_file} cannot be written: {error.strerror}"
         raise StartRefused(Exit.SETTINGS, refusal) from None
     stack.callback(announcement.withdraw)
-    rules = CatalogRules(
-        default_partitions=settings.default_partitions,
-        partitions_max=settings.partitions_max,
-        ignores_case=data.ignores_case,
-    )
+    rules = _catalog_rules(settings, catalog, data, log)
     options = OverseerOptions(
         routers=settings.routers,
         gateways=settings.gateways,
@@ -172,6 +170,26 @@ def _supervise(
     if exit_code is Exit.OK:
         run.remove()
     return exit_code
+
+
+def _catalog_rules(settings: Settings, catalog: Catalog, data: DataDirectory, log: EventLog) -> CatalogRules:
+    """The limits of new topics: those of the settings, or of the system where it has less room."""
+    rules = CatalogRules(
+        default_partitions=settings.default_partitions,
+        partitions_max=settings.partitions_max,
+        ignores_case=data.ignores_case,
+    )
+    limit = system_limit()
+    if limit.partitions >= settings.partitions_max:
+        return rules
+    fields = {"partitions": limit.partitions, "reason": limit.reason, "needed": catalog.partition_count}
+    level = "warning" if limit.partitions < catalog.partition_count else "info"
+    log.write(level, "the system has room for fewer partitions than partitions_max", fields)
+    return msgspec.structs.replace(
+        rules,
+        partitions_max=limit.partitions,
+        partitions_max_reason=f"this system ({limit.reason})",
+    )
 
 
 def _check_tls(settings: Settings) -> None:

@@ -95,6 +95,8 @@ class CatalogRules(msgspec.Struct, frozen=True, kw_only=True):
 
     default_partitions: int = 1
     partitions_max: int = 2_000
+    partitions_max_reason: str = "its setting partitions_max"
+    """What allows no more, for people."""
     ignores_case: bool = False
 
     def new_topic(
@@ -156,8 +158,8 @@ class CatalogRules(msgspec.Struct, frozen=True, kw_only=True):
         total = catalog.partition_count + added
         if total > self.partitions_max:
             raise PolicyViolation(
-                f"topic {name!r}: the broker would have {total} partitions; its setting partitions_max "
-                f"allows {self.partitions_max}"
+                f"topic {name!r}: the broker would have {total} partitions; "
+                f"{self.partitions_max_reason} allows {self.partitions_max}"
             )
 
 

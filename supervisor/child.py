@@ -68,7 +68,8 @@ def _serve(spec: ChildSpec, host: Host, log: EventLog) -> Exit:
         actor, ready, kept = _BUILDERS[spec.role](spec, host)
         endpoints = host.bind()
         ready.listeners = host.bind_guest()
-        _unlink_predecessors(spec)
+        if not spec.is_first:
+            _unlink_predecessors(spec)
     except OdradekError as error:
         host.fail(error)
         return Exit.CHILD_FAILED

@@ -23,6 +23,8 @@ class ChildSpec:
     beat_interval_s: float
     log_level: str
     log_json: bool
+    is_first: bool = True
+    """No former process of this name has left sockets behind."""
     directory: str = ""
     topic: str = ""
     topic_id: str = ""

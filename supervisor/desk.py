@@ -64,6 +64,9 @@ class Tree(Protocol):
     def tell_access(self) -> None:
         """Access rules or users have changed."""
 
+    def publish(self, now_s: float) -> None:
+        """Tell routers and gateways of every change now."""
+
     def emit(self, effect: Effect) -> None:
         """Something is to be done."""
 
@@ -116,9 +119,19 @@ class Desk:
 
     def settle(self, now_s: float) -> None:
         """Answers the requests that wait for nothing any more."""
-        if self.changed:
-            self.changed = False
-            self._waits = [wait for wait in self._waits if not self._answer(wait, now_s)]
+        if not self.changed:
+            return
+        self.changed = False
+        left: list[_Wait] = []
+        over: list[_Wait] = []
+        for wait in self._waits:
+            (over if self._is_over(wait, now_s) else left).append(wait)
+        self._waits = left
+        if over:
+            # Who is answered may ask a router at once, and it must know.
+            self._tree.publish(now_s)
+        for wait in over:
+            self._respond(wait.to, wait.reply())
 
     def refuse_all(self) -> None:
         """The broker stops: nothing that waits will come true here."""
@@ -255,13 +268,12 @@ class Desk:
         self._tree.wake_at(deadline_s)
         self.changed = True
 
-    def _answer(self, wait: _Wait, now_s: float) -> bool:
-        """Answers if it is time to; whether it was."""
+    def _is_over(self, wait: _Wait, now_s: float) -> bool:
+        """Whether there is nothing to wait for any more."""
         wait.children = {name for name in wait.children if self._keeps_waiting(name, wait.until_gone)}
         if wait.children and now_s < wait.deadline_s:
             self._tree.wake_at(wait.deadline_s)
             return False
-        self._respond(wait.to, wait.reply())
         return True
 
     def _keeps_waiting(self, name: str, until_gone: bool) -> bool:

@@ -80,3 +80,7 @@ class SpawnOrder:
     partition: int = 0
     endpoints: tuple[str, ...] = ()
     access: Access | None = None
+    beat_interval_s: float | None = None
+    """None: that of the settings."""
+    is_first: bool = True
+    """No process has borne this name before, since the broker started."""

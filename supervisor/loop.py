@@ -177,12 +177,16 @@ class Supervisor:
         self._announced = False
         self._log = log
         self._processes: dict[tuple[str, int], Process] = {}
+        self._watched: dict[int, tuple[str, int]] = {}
+        """Which process a descriptor tells of."""
         self._statuses = StatusSampling()
         self._signals = SignalInbox()
 
     def run(self) -> Exit:
         """Until the broker has ended; the exit code says why."""
         with self._signals.listen():
+            self._control.watch(self._signals.fd)
+            self._control.watch(self._statuses.fd)
             self._overseer.start()
             self._perform()
             while not self._overseer.finished:
@@ -193,17 +197,14 @@ class Supervisor:
         return self._overseer.exit
 
     def _turn(self) -> None:
-        watched = {process.fd: key for key, process in self._processes.items()}
         wait_s = 0.0 if self._overseer.has_spawns else self._overseer.deadline() - time.monotonic()
-        envelopes, readable = self._control.wait(
-            min(max(wait_s, 0.0), self._wait_s_max), (self._signals.fd, self._statuses.fd, *watched)
-        )
+        envelopes, readable = self._control.wait(min(max(wait_s, 0.0), self._wait_s_max))
         now_s = time.monotonic()
         for envelope in envelopes:
             self._overseer.receive(envelope, now_s)
         for fd in readable:
-            if fd in watched:
-                self._reap(watched[fd], now_s)
+            if fd in self._watched:
+                self._reap(fd, now_s)
         for to, reply in self._statuses.take():
             self._control.reply(to, reply)
         for number in self._signals.take():
@@ -238,13 +239,21 @@ class Supervisor:
         else:
             self._overseer.kill_all(now_s)
 
-    def _reap(self, key: tuple[str, int], now_s: float) -> None:
+    def _reap(self, fd: int, now_s: float) -> None:
+        key = self._watched.pop(fd)
         process = self._processes[key]
+        self._control.unwatch(fd)
         ended = process.poll()
-        if ended is not None:
-            del self._processes[key]
-            self._run_directory.forget(process.pid)
-            self._overseer.died(*key, ended.exit_code, now_s)
+        if ended is None:
+            self._watch_process(key, process)  # by another descriptor: the fork server is gone
+            return
+        del self._processes[key]
+        self._run_directory.forget(process.pid)
+        self._overseer.died(*key, ended.exit_code, now_s)
+
+    def _watch_process(self, key: tuple[str, int], process: Process) -> None:
+        self._watched[process.fd] = key
+        self._control.watch(process.fd)
 
     def _spawn(self, now_s: float) -> None:
         order = self._overseer.next_spawn()
@@ -255,7 +264,9 @@ class Supervisor:
         except (OSError, EOFError) as error:
             self._overseer.spawn_failed(order.name, f"no process could be started: {error!r}", now_s)
             return
-        self._processes[order.name, order.incarnation] = process
+        key = order.name, order.incarnation
+        self._processes[key] = process
+        self._watch_process(key, process)
         self._run_directory.remember(process.pid)
         self._overseer.spawned(order.name, process.pid, time.monotonic())
 

@@ -88,6 +88,17 @@ STOP_ORDER = (Role.GATEWAY, Role.ROUTER, Role.PARTITION, Role.COORDINATOR)
 """First nobody brings new requests, then what was accepted becomes durable."""
 STOP_SHARES = {Role.GATEWAY: 0.375, Role.ROUTER: 0.125, Role.PARTITION: 0.375, Role.COORDINATOR: 0.125}
 
+BEATS_PER_S_MAX = 200
+"""Where more partitions run than that, each beats less often, so that idle ones leave the machine idle."""
+BEATS_PER_TIMEOUT_MIN = 3
+"""But so often at least before its silence counts."""
+CROWD = 64
+"""Beyond so many children, what is done for all of them takes its time."""
+ROUTES_PAUSE_S_PER_CHILD = 0.000_25
+"""The whole table goes out with each change; that of a crowd not more often than this times the children."""
+STOP_S_PER_CHILD = 0.02
+"""A crowd has so much more time to stop in, for each beyond CROWD: all close their logs at the same time."""
+
 _LISTENING = (Role.ROUTER, Role.GATEWAY)
 
 
@@ -125,6 +136,7 @@ class Overseer:
         self._incarnation = 0
         self._routes_version = 1
         self._routes_behind = False
+        self._publish_s = now_s
         self._configs_behind: set[str] = set()
         self._wake_s = now_s
         self._stopping: Role | None = None
@@ -179,6 +191,18 @@ class Overseer:
             child.partition,
             tuple(child.endpoints),
             access,
+            self._beat_interval_s(child),
+            is_first=child.starts == 1,
+        )
+
+    def _beat_interval_s(self, child: Child) -> float | None:
+        """Longer for partitions where they are many."""
+        if child.role is not Role.PARTITION:
+            return None
+        options = self._options
+        shared_s = len(self._children) / BEATS_PER_S_MAX
+        return max(
+            options.heartbeat_interval_s, min(shared_s, options.heartbeat_timeout_s / BEATS_PER_TIMEOUT_MIN)
         )
 
     @property
@@ -276,7 +300,10 @@ class Overseer:
             self._advance_stop(now_s)
             return
         if self._routes_behind:
-            self._publish()
+            if now_s >= self._publish_s:
+                self.publish(now_s)
+            else:
+                self.wake_at(self._publish_s)
         for name in sorted(self._configs_behind):
             self._configure(self._children.get(name))
         self._configs_behind.clear()
@@ -363,8 +390,9 @@ class Overseer:
         self._reroute()
 
     def tell_access(self) -> None:
-        """Tell routers and gateways who may log in and who may do what."""
+        """Tell routers and gateways who may log in and who may do what, without a pause."""
         self._routes_behind = True
+        self._publish_s = self._ticked_s
 
     def emit(self, effect: Effect) -> None:
         """Something is to be done, after all that was emitted before."""
@@ -532,7 +560,9 @@ class Overseer:
         self._waiting.pop(child.name, None)
         if child.state is State.STOPPING:
             self.emit(TellChild(child.name, child.incarnation, Stop()))
-            self._set_deadline(child, now_s + self._options.stop_timeout_s * STOP_SHARES[child.role])
+            crowd_s = STOP_S_PER_CHILD * max(0, len(self._children) - CROWD)
+            share_s = self._options.stop_timeout_s * STOP_SHARES[child.role]
+            self._set_deadline(child, now_s + share_s + crowd_s)
         elif child.state is State.STOPPED:
             child.deadline_s = None
 
@@ -564,8 +594,13 @@ class Overseer:
         self._routes_version += 1
         self._routes_behind = self._desk.changed = True
 
-    def _publish(self) -> None:
+    def publish(self, now_s: float) -> None:
+        """Tell those who listen what they do not know yet, whatever time has passed since the last."""
+        if not self._routes_behind:
+            return
         self._routes_behind = False
+        count = len(self._children)
+        self._publish_s = now_s + (ROUTES_PAUSE_S_PER_CHILD * count if count > CROWD else 0.0)
         routes: Routes | None = None
         for child in self._listeners():
             if self._lacks_access(child):

@@ -19,9 +19,11 @@ import supervisor.child
 import supervisor.entry
 import supervisor.processes
 import transport.host
-from actors.messages import TO_CHILD, ChildBeat
-from odradek.protocol.codec import Encoding, RequestDecoder, encode, public_decoder
+from actors.messages import ChildBeat
+from odradek.protocol.codec import Encoding, encode, public_decoder
 from supervisor.codec_alone import load_codec_alone
+from transport.control import child_decoder
+from transport.links import inner_decoder
 
 load_codec_alone()
 for module in ("odradek.protocol.records", "actors.router", "actors.coordinator"):
@@ -47,7 +49,8 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 # msgspec studies a message class when it is first decoded or encoded, and keeps what it learned on the
 # class: done here, it is done once.
 public_decoder()
-RequestDecoder(TO_CHILD)
+inner_decoder()
+child_decoder()
 for encoding in Encoding:
     encode(ChildBeat(name="", incarnation=0), encoding)
 

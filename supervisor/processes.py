@@ -22,11 +22,10 @@ import multiprocess
 from multiprocess import forkserver, resource_tracker
 from multiprocess.popen_forkserver import Popen
 
+from supervisor.limits import FILES_BESIDES, FILES_PER_PARTITION
+
 PRELOADS = ["supervisor.crc32c_alone", "supervisor.preload"]
 """In this order: the first must come before all that it is for."""
-FILES_PER_PARTITION = 4
-"""Descriptors of the supervisor for one partition: its link, its pidfd and two pipes."""
-FILES_BESIDES = 1_024
 _EXIT_CODE = struct.Struct("q")
 
 

@@ -64,7 +64,8 @@ class SpecWriter:
             incarnation=order.incarnation,
             control=self.run.control,
             listeners=(),
-            beat_interval_s=self.settings.heartbeat_interval_s,
+            beat_interval_s=order.beat_interval_s or self.settings.heartbeat_interval_s,
+            is_first=order.is_first,
             log_level=self.settings.log_level,
             log_json=self.settings.log_json,
         )

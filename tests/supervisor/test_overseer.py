@@ -105,7 +105,7 @@ class Script:
         self.storage = FakeStorage()
         ids = (f"id-{number}" for number in itertools.count())
         catalog = catalog or Catalog(cluster_id="cluster", offsets_topic_id="offsets", topics=topics)
-        self.topics = Topics(catalog, CatalogRules(partitions_max=50), self.storage, lambda: next(ids))
+        self.topics = Topics(catalog, CatalogRules(partitions_max=100), self.storage, lambda: next(ids))
         self.gatekeeper = Gatekeeper(AccessList(), self.storage)
         self.overseer = Overseer(options, self.topics, self.gatekeeper, 1, self.now_s)
         self.processes: dict[str, int] = {}  # name -> incarnation of the process that lives

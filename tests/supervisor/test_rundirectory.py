@@ -83,7 +83,7 @@ def test_what_a_former_supervisor_left_is_ended_even_if_it_is_stopped(run: RunDi
         (run.path / socket_name("partition:gone-0", "direct")).touch()
         os.kill(orphan.pid, signal.SIGSTOP)
         assert run.end_orphans() == [orphan.pid]
-        assert orphan.wait(10) == -signal.SIGKILL
+        assert orphan.wait(30) == -signal.SIGKILL
         assert [entry.name for entry in run.path.iterdir()] == ["processes"]
         assert run.end_orphans() == []
     finally:

@@ -6,6 +6,7 @@ Users' threads open, fill and seal batches here; the I/O thread takes them away 
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,13 @@ BATCH_BYTES_SHARE_MIN: Final = 16 * 1024
 """Many partitions share the buffer; a batch is never promised less of it than this."""
 BATCHES_PER_BUFFER: Final = 8
 """No open batch takes more than this part of the buffer, so that sealed ones find room beside it."""
+LARGE_BATCHES_SHARE: Final = 4
+"""Of a topic with many partitions few have an open batch, unless keys spread over them: the first ones may
+be large as long as all that are open have less than this part of the buffer, a quarter."""
+STICKY_PARTITIONS: Final = 8
+STICKY_ROUNDS: Final = 32
+"""Records without a key go to so many partitions of a large topic in turns, so often, then to the next ones:
+each has several batches under way, which one sync makes durable, and few connections are in use."""
 
 
 class BufferExhausted(RequestTimedOut):
@@ -61,8 +69,9 @@ class Accumulator:
         """``write`` of the open batch for records without a key, by topic."""
         self.queues: dict[str, list[PartitionQueue]] = {}
         """The queue of each partition, by topic; grows in place, never shrinks."""
-        self._sticky_partition: dict[str, int] = {}
+        self._sticky_moves: dict[str, int] = {}
         self._queue_count = 0
+        self._open_bytes = 0
         self._failed_count = 0
         self._failed_first: Batch | None = None
         session.on_topic = self._learn
@@ -100,12 +109,14 @@ class Accumulator:
     def sticky_queue(self, topic: str) -> PartitionQueue:
         """Where records without a key go for now."""
         queues = self.queues[topic]
-        return queues[self._sticky_partition.get(topic, 0) % len(queues)]
+        moves = self._sticky_moves.get(topic)
+        if moves is None:
+            moves = self._sticky_moves[topic] = first_move(len(queues))
+        return queues[sticky_partition(moves, len(queues))]
 
     def move_sticky(self, topic: str) -> PartitionQueue:
         """Let the next records without a key go elsewhere."""
-        queues = self.queues[topic]
-        self._sticky_partition[topic] = (self._sticky_partition.get(topic, 0) + 1) % len(queues)
+        self._sticky_moves[topic] = self._sticky_moves.get(topic, 0) + 1
         return self.sticky_queue(topic)
 
     def all_queues(self) -> list[PartitionQueue]:
@@ -139,7 +150,9 @@ class Accumulator:
             limit = min(RECORD_BYTES_MAX, self._options.buffer_bytes_max)
             raise MessageTooLarge(f"the record has about {record_bytes} bytes, at most {limit} can be sent")
         share = self._options.buffer_bytes_max // (BATCHES_PER_BUFFER * max(1, self._queue_count // 4))
-        share = min(max(share, BATCH_BYTES_SHARE_MIN), self._options.buffer_bytes_max)
+        large = self._options.buffer_bytes_max // LARGE_BATCHES_SHARE - self._open_bytes
+        share = max(share, large // BATCHES_PER_BUFFER, BATCH_BYTES_SHARE_MIN)
+        share = min(share, self._options.buffer_bytes_max)
         bytes_max = min(queue.bytes_max, share)
         reserved = max(bytes_max, record_bytes)
         if self.used_bytes + reserved > self._options.buffer_bytes_max:
@@ -159,6 +172,7 @@ class Accumulator:
         )
         batch.reserved_bytes = reserved
         self.used_bytes += reserved
+        self._open_bytes += reserved
         self._clock.read()
         queue.open = batch
         queue.write = batch.write
@@ -203,6 +217,7 @@ class Accumulator:
         if batch is None:
             return
         queue.open = None
+        self._open_bytes -= batch.reserved_bytes
         queue.write = no_open_batch
         if self.sticky.get(queue.topic) is batch.write:
             del self.sticky[queue.topic]
@@ -279,3 +294,24 @@ class Accumulator:
         self._room = threading.Condition(self.lock)
         self.sticky.clear()
         self.queues.clear()
+
+
+def first_move(partitions: int) -> int:
+    """Where a producer begins: of a large topic anywhere, so that several producers do not meet."""
+    windows = -(-partitions // STICKY_PARTITIONS)
+    return random.randrange(windows) * STICKY_PARTITIONS * STICKY_ROUNDS if is_large(partitions) else 0  # noqa: S311
+
+
+def is_large(partitions: int) -> bool:
+    """Whether records without a key go to some of the partitions at a time."""
+    return partitions > 2 * STICKY_PARTITIONS
+
+
+def sticky_partition(moves: int, partitions: int) -> int:
+    """The partition after so many moves: each in its turn, or each of a few that lie far apart."""
+    if not is_large(partitions):
+        return moves % partitions
+    # Far from each other, because consumers that share a topic have neighbouring partitions each.
+    windows = -(-partitions // STICKY_PARTITIONS)
+    window = moves // (STICKY_PARTITIONS * STICKY_ROUNDS) % windows
+    return (window + moves % STICKY_PARTITIONS * windows) % partitions

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 from odradek.fetcher import TopicPartition
 from odradek.options import Bootstrap, SessionOptions
@@ -67,6 +67,10 @@ from odradek.protocol.scram import PASSWORD_BYTES_MAX, SALT_BYTES, credential_fr
 from odradek.security import Curve
 from odradek.session import Session
 
+PARTITION_START_S_MAX: Final = 0.2
+"""A partition is a process: making a topic may take so long for each, however short the timeout."""
+BROKER_TIME_SHARE: Final = 0.9
+
 __all__ = ["Admin", "NewTopic"]
 
 OffsetPlace: TypeAlias = Literal["earliest", "latest", "max_timestamp"] | int
@@ -122,7 +126,8 @@ class Admin:
         wanted = [NewTopic(name=topic) if isinstance(topic, str) else topic for topic in _several(topics)]
         for topic in wanted:
             check_topic_name(topic.name)
-        reply = self._change(CreateTopics(topics=wanted, validate_only=validate_only))
+        partitions = sum(topic.partitions or 0 for topic in wanted)
+        reply = self._change(CreateTopics(topics=wanted, validate_only=validate_only), partitions)
         created: list[CreatedTopic] = reply.topics
         _raise_first(created)
         return created
@@ -152,7 +157,7 @@ class Admin:
 
     def create_partitions(self, topic: str, partitions: int) -> None:
         """Grow a topic to ``partitions`` in all; keys hash over the new number from then on."""
-        self._change(CreatePartitions(topic=check_topic_name(topic), partitions=partitions))
+        self._change(CreatePartitions(topic=check_topic_name(topic), partitions=partitions), partitions)
 
     def describe_configs(self, topic: str) -> dict[str, ConfigValue]:
         """A topic's settings: of each its value, its default and what it means."""
@@ -317,9 +322,15 @@ class Admin:
     def _ask(self, request: Request) -> Any:
         return self._session.call(request)
 
-    def _change(self, request: Request) -> Any:
-        """A request that must not be repeated where it may have been done."""
-        return self._session.call(request, repeatable=False)
+    def _change(self, request: Request, partitions: int = 0) -> Any:
+        """A request that must not be repeated where it may have been done.
+
+        ``partitions`` is how many it makes, each a process: many may take longer than the timeout. The
+        broker has a little less time than the client, so that who waits in vain hears how far it has come.
+        """
+        total_s = max(self._session.request_timeout_s, partitions * PARTITION_START_S_MAX)
+        request.timeout_ms = max(1, int(total_s * BROKER_TIME_SHARE * 1000))
+        return self._session.call(request, timeout_s=total_s, repeatable=False)
 
 
 def _several(names: Iterable[Any]) -> list[Any]:

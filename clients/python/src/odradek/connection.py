@@ -54,6 +54,11 @@ HEARTBEAT_INTERVAL_MS: Final = 2_000
 HEARTBEAT_TIMEOUT_MS: Final = 10_000
 ENDPOINT_IDLE_S_MAX: Final = 120.0
 """A socket that nobody has used for so long is closed; the next request opens another."""
+ENDPOINTS_MAX: Final = 64
+"""Each endpoint takes three sockets and some descriptors, of which libzmq has 1,023 and a process often
+1,024, and a look at every turn. Where there are more partitions than that, the others are a router's."""
+ENDPOINT_SPARE_S: Final = 2.0
+"""Where all are taken, one that was not used for so long makes room."""
 RECEIVES_PER_TURN_MAX: Final = 64
 """So that one busy peer does not keep the others, or the timers, waiting."""
 SLEEP_S_MAX: Final = 30.0
@@ -70,6 +75,11 @@ _MONITORED = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+# Plain integers: an operation on an enum's members costs more than many a call of ZeroMQ.
+_READABLE: Final = int(zmq.POLLIN)
+_WRITABLE: Final = int(zmq.POLLOUT)
+_NOW: Final = int(zmq.DONTWAIT)
+_MORE: Final = int(zmq.SNDMORE)
 _MECHANISM_MISMATCH = 0x11000002
 """ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH."""
 
@@ -229,6 +239,7 @@ class Network:
         self._wake_receiver, self._wake_sender = sockets.socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_lock = threading.Lock()
+        self._no_spare_until = 0.0
         self._poller = zmq.Poller()
         self._wake_fd = self._wake_receiver.fileno()
         self._poller.register(self._wake_fd, zmq.POLLIN)
@@ -291,6 +302,25 @@ class Network:
         entry = (time.monotonic() + delay_s, next(self._timer_numbers), timer)
         heapq.heappush(self._timers, entry)
         return timer
+
+    def has_room_for(self, address: str) -> bool:
+        """Whether it is connected to ``address``, or one more may be; an idle one makes room if it must."""
+        if address in self._endpoints or len(self._endpoints) < ENDPOINTS_MAX:
+            return True
+        now = time.monotonic()
+        if now < self._no_spare_until:
+            return False
+        spare = min(
+            (endpoint for endpoint in self._endpoints.values() if not endpoint.pending),
+            key=lambda endpoint: endpoint.used_at,
+            default=None,
+        )
+        if spare is None or spare.used_at > now - ENDPOINT_SPARE_S:
+            # To look again for each of a thousand partitions would cost more than it brings.
+            self._no_spare_until = now + ENDPOINT_SPARE_S / 4
+            return False
+        self._forget(spare)
+        return True
 
     def connected(self, address: str) -> bool:
         """Whether a peer has answered at ``address``."""
@@ -382,8 +412,11 @@ class Network:
         return True
 
     def _write(self, endpoint: _Endpoint, frames: list[Frame]) -> bool:
+        last = len(frames) - 1
         try:
-            endpoint.socket.send_multipart(frames, zmq.DONTWAIT)
+            # Where the first frame is taken, the others are too.
+            for index, frame in enumerate(frames):
+                endpoint.socket.send(frame, _NOW | _MORE if index < last else _NOW)
         except zmq.Again:
             return False
         return True
@@ -415,14 +448,15 @@ class Network:
     def _receive(self, endpoint: _Endpoint, messages_max: int = RECEIVES_PER_TURN_MAX) -> None:
         socket = endpoint.socket
         for _ in range(messages_max):
-            try:
-                header = socket.recv(zmq.DONTWAIT)
-            except zmq.Again:
+            if not int(socket.get(zmq.EVENTS)) & _READABLE:
                 return
+            frame = socket.recv(_NOW, copy=False)
+            header = frame.bytes
             payload: list[memoryview] = []
-            while socket.rcvmore:
+            while frame.more:
                 # Not copied: what was fetched is decoded from where ZeroMQ has put it.
-                payload.append(socket.recv(zmq.DONTWAIT, copy=False).buffer)
+                frame = socket.recv(_NOW, copy=False)
+                payload.append(frame.buffer)
             self._take_reply(endpoint, header, payload)
 
     def _take_reply(self, endpoint: _Endpoint, header: bytes, payload: list[memoryview]) -> None:
@@ -539,9 +573,9 @@ class Network:
     def _serve(self, endpoint: _Endpoint | None, flags: int) -> None:
         if endpoint is None:
             return
-        if flags & zmq.POLLIN:
+        if flags & _READABLE:
             self._receive(endpoint)
-        if flags & zmq.POLLOUT:
+        if flags & _WRITABLE:
             self._empty_outbox(endpoint)
 
     def _close_idle(self) -> None:

@@ -29,6 +29,9 @@ FETCH_BYTES_SHARE_MIN: Final = 64 * 1024
 """Many partitions share the prefetch bound; a single fetch still asks for this much."""
 FETCH_TIMEOUT_GRACE_S: Final = 5.0
 """A long poll is late when it takes this much longer than it may wait."""
+FETCH_WAIT_MS_PER_PARTITION: Final = 5
+"""Who reads many partitions asks each of them less often; records end a long poll at once, however long."""
+FETCH_WAIT_MS_MAX: Final = 300_000
 FETCHES_OUTDATED_MAX: Final = 4
 """Long polls of one partition that a seek made pointless; beyond it a seek waits for one of them."""
 _NOTHING: Iterator[Any] = iter(())
@@ -77,6 +80,7 @@ class PartitionReader:
         "resume_at",
         "retrying",
         "topic_id",
+        "unsure",
     )
 
     def __init__(self, key: TopicPartition, position: int, backoff: Backoff) -> None:
@@ -95,6 +99,8 @@ class PartitionReader:
         self.retrying = False
         self.resume_at: int | None = None
         self.topic_id: str | None = None
+        self.unsure = False
+        """What answers behind a refusal may be a later topic of the same name, at the same place."""
         self.paused = False
         self.dropped = False
         self.error: OdradekError | None = None
@@ -211,12 +217,15 @@ class Fetcher:
             self.stalled = True
             return
         share = self._options.prefetch_bytes_max // max(1, len(self._readers))
+        wait_ms = int(self._options.fetch_wait_ms_max)
+        if wait_ms:
+            wait_ms = min(max(wait_ms, FETCH_WAIT_MS_PER_PARTITION * len(self._readers)), FETCH_WAIT_MS_MAX)
         request = Fetch(
             topic=reader.key.topic,
             partition=reader.key.partition,
             offset=reader.fetch_offset,
             max_bytes=min(self._options.fetch_bytes_max, max(share, FETCH_BYTES_SHARE_MIN)),
-            max_wait_ms=int(self._options.fetch_wait_ms_max),
+            max_wait_ms=wait_ms,
             format="batch",
         )
         with self._changed:
@@ -229,7 +238,7 @@ class Fetcher:
             request,
             (),
             lambda outcome: self._fetched(reader, generation, outcome),
-            timeout_s=self._options.fetch_wait_ms_max / 1000 + FETCH_TIMEOUT_GRACE_S,
+            timeout_s=wait_ms / 1000 + FETCH_TIMEOUT_GRACE_S,
         )
 
     def _buffered_bytes(self) -> int:
@@ -244,6 +253,8 @@ class Fetcher:
             try:
                 if outcome.error is not None:
                     self._refused(reader, outcome.error, outcome.reply)
+                elif reader.unsure:
+                    self._make_sure(reader)
                 else:
                     self._take(reader, generation, outcome)
             except OdradekError as error:
@@ -280,12 +291,24 @@ class Fetcher:
         if not error.retriable:
             self._set_error(reader, error)
             return
-        reader.retrying = True
+        reader.retrying = reader.unsure = True
         self._session.network.call_later(reader.backoff.next_s(), lambda: self._look_up(reader))
 
     def _look_up(self, reader: PartitionReader) -> None:
         """Before it is tried again: the topic may have been deleted and made again meanwhile."""
         self._session.refresh(reader.key.topic, lambda _: self._retry(reader))
+
+    def _make_sure(self, reader: PartitionReader) -> None:
+        """The look-up before may still have found the former topic: what came is fetched again."""
+        reader.retrying = True
+        self._session.refresh(reader.key.topic, lambda error: self._made_sure(reader, error))
+
+    def _made_sure(self, reader: PartitionReader, error: OdradekError | None) -> None:
+        if error is not None and error.retriable and not reader.dropped:
+            self._session.network.call_later(reader.backoff.next_s(), lambda: self._make_sure(reader))
+            return
+        reader.unsure = False
+        self._retry(reader)
 
     def _retry(self, reader: PartitionReader) -> None:
         reader.retrying = False

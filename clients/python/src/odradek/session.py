@@ -280,7 +280,7 @@ class Session:
             return self.router
         for endpoint in metadata.partitions[partition].endpoints:
             if endpoint.startswith("ipc://") and self._may_answer(endpoint):
-                return endpoint
+                return endpoint if self.network.has_room_for(endpoint) else self.router
         return self.router
 
     def leader_epoch(self, topic: str, partition: int) -> int:
