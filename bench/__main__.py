@@ -1,6 +1,7 @@
 """``python -m bench``: run the parts, print the table, keep the numbers.
 
-Exit code 0 when every target is met, 1 when one is not or a part failed, 2 for wrong usage.
+Exit code 0 when every target is met, 1 when one is not or a part failed, 2 for wrong usage. The numbers are
+kept in any case; ``python -m bench.compare`` says what moved since the baseline.
 """
 
 from __future__ import annotations
@@ -19,7 +20,20 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import compaction, groups, kafka, lockstep, machine, restart, sdk, segments, tree
+from bench import (
+    compaction,
+    crowd,
+    groups,
+    kafka,
+    lockstep,
+    machine,
+    restart,
+    rooms,
+    sdk,
+    segments,
+    tree,
+    yardsticks,
+)
 from bench.targets import Outcome, Target, table
 from bench.worker import PROJECT
 
@@ -42,13 +56,19 @@ def main() -> int:
         "groups": groups.measure,
         "segments": segments.measure,
         "kafka": kafka.measure,
+        "rooms": rooms.measure,
+        "crowd": crowd.measure,
         "compaction": compaction.measure,
     }
-    # sdk measures the bare path itself; the gateway has a command of its own.
-    by_default = [name for name in parts if name not in ("bare", "kafka")]
+    # sdk measures the bare path itself; the gateway has a command of its own; rooms has no targets; a crowd
+    # takes minutes.
+    by_default = [name for name in parts if name not in ("bare", "kafka", "rooms", "crowd")]
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Odradek against its parts.")
     parser.add_argument(
-        "parts", nargs="*", metavar="part", help=f"of {', '.join(parts)}; all but bare by default"
+        "parts",
+        nargs="*",
+        metavar="part",
+        help=f"of {', '.join(parts)}; all but bare, kafka, rooms and crowd by default",
     )
     parser.add_argument("--directory", type=Path, default=DIRECTORY_DEFAULT, help="where the logs go")
     parser.add_argument("--json", type=Path, help="where the result goes, default bench/results/<time>.json")
@@ -73,10 +93,12 @@ def _run(parts: dict[str, Callable[[Path], Outcome]], directory: Path, result_fi
     begun = time.monotonic()
     result: dict[str, object] = {"machine": machine.describe(directory)}
     _warn_of_load()
+    before = yardsticks.measure()
     targets: list[Target] = []
     failed: list[str] = []
     for name, measure in parts.items():
         print(f"{name} ...", file=sys.stderr, flush=True)
+        part_begun = time.monotonic()
         try:
             outcome = measure(directory)
         except Exception:
@@ -85,16 +107,25 @@ def _run(parts: dict[str, Callable[[Path], Outcome]], directory: Path, result_fi
             failed.append(name)
             continue
         targets += outcome.targets
-        result[name] = {"numbers": outcome.numbers, "targets": [_as_json(each) for each in outcome.targets]}
+        result[name] = {
+            "seconds": round(time.monotonic() - part_begun, 1),
+            "numbers": outcome.numbers,
+            "targets": [_as_json(each) for each in outcome.targets],
+        }
         for note in outcome.notes:
             print(note)
+    after = yardsticks.measure()
+    result["yardsticks"] = [before, after]
     result["failed"] = failed
     path = _write(result, result_file)
     if targets:
         print(table(targets))
     missed = sum(not target.met for target in targets)
     print(f"{len(targets) - missed} of {len(targets)} targets met, {len(failed)} parts failed")
+    for change in yardsticks.changed(before, after):
+        print(change)
     print(f"{time.monotonic() - begun:.0f} s; numbers in {path}")
+    print("what moved since the baseline: make bench-compare")
     return 1 if missed or failed else 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.broker import Broker
 from bench.targets import Outcome, Target, percentile
 from bench.wire import Wire
+from bench.yardsticks import WORK
 from odradek.protocol.batch import check_batch
 from odradek.protocol.records import RecordToWrite, encode_batch
 from partitions.files import OsFiles
@@ -27,7 +28,7 @@ NOW_MS = 1_700_000_000_000
 TOPIC = "compacted"
 VALUE_BYTES = 1024
 PREFILL_BYTES = 96 * MIB
-ROUNDS = 8
+ROUNDS = 6
 PHASE_S = 4.0
 P99_RATIO_MAX = 2.0
 CHECK_INTERVAL_S = 0.05
@@ -43,16 +44,23 @@ def measure(directory: Path) -> Outcome:
         Target(
             "compaction", f"cleaning, values of {size} B", mib_s, CLEANING_MIB_S_MIN, "MiB/s",
             at_least=True, detail=f"{LOG_BYTES >> 20} MiB over {KEYS:,} keys, without its rests",
+            yardstick=WORK,
         )
         for size, mib_s in speeds.items()
     ]  # fmt: skip
-    latencies, busy = _latencies(directory / "compaction-data")
+    phases, busy = _latencies(directory / "compaction-data")
+    latencies = {name: [each for phase in found for each in phase] for name, found in phases.items()}
     without, with_it = (percentile(latencies[name], 99) for name in ("without", "with"))
+    by_round = [
+        percentile(compacting, 99) / percentile(not_so, 99)
+        for not_so, compacting in zip(phases["without"], phases["with"], strict=True)
+    ]
     targets.append(
         Target(
             "compaction", "p99 of produce, compacting to not", with_it / without, P99_RATIO_MAX, "x",
             at_least=False,
             detail=f"{with_it * 1e3:.2f} ms to {without * 1e3:.2f} ms, cleaning {busy:.0%} of the time",
+            rounds=tuple(by_round),
         )
     )  # fmt: skip
     numbers: dict[str, object] = {"cleaning_mib_s": speeds, "busy_share": busy}
@@ -107,9 +115,9 @@ def _batches(value_bytes: int, total_bytes: int) -> Iterator[bytes]:
 # -- beside a producer
 
 
-def _latencies(data: Path) -> tuple[dict[str, list[float]], float]:
-    """Seconds of each produce, by whether the topic was compacted then; the share in which it really was."""
-    found: dict[str, list[float]] = {"without": [], "with": []}
+def _latencies(data: Path) -> tuple[dict[str, list[list[float]]], float]:
+    """Seconds of each produce by phase, with and without compaction; the share in which it really went on."""
+    found: dict[str, list[list[float]]] = {"without": [], "with": []}
     looks: list[bool] = []
     with Broker(data, retention_check_interval_s=CHECK_INTERVAL_S) as broker, Wire(broker.router) as wire:
         _create(wire)
@@ -119,7 +127,7 @@ def _latencies(data: Path) -> tuple[dict[str, list[float]], float]:
             for name, policy in (("without", "delete"), ("with", "compact")):
                 _set_policy(wire, policy)
                 _produce(wire, 0.5)  # what was under way comes to its end, or begins
-                found[name] += _produce(wire, PHASE_S, data if name == "with" else None, looks)
+                found[name].append(_produce(wire, PHASE_S, data if name == "with" else None, looks))
     busy = sum(looks) / len(looks)
     if busy < BUSY_SHARE_MIN:
         raise RuntimeError(f"only {busy:.0%} of the phase was spent on compaction")

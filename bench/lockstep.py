@@ -101,6 +101,7 @@ def _outcome(seconds: dict[str, list[float]]) -> Outcome:
     produced = medians.pop("produce")
     reference = sum(medians.values())
     parts = " + ".join(f"{name} {us:.0f}" for name, us in medians.items())
+    by_round = [_ratio(seconds, number) for number in range(ROUNDS)]
     target = Target(
         "lockstep",
         "lock-step produce, p50, to its parts",
@@ -109,12 +110,24 @@ def _outcome(seconds: dict[str, list[float]]) -> Outcome:
         "x",
         at_least=False,
         detail=f"{produced:.0f} µs to {reference:.0f} µs ({parts})",
+        rounds=tuple(by_round),
     )
     numbers: dict[str, object] = {
         name: {f"p{rank}_us": percentile(values, rank) * 1e6 for rank in (50, 90, 99)}
         for name, values in seconds.items()
     }
     return Outcome([target], numbers)
+
+
+def _ratio(seconds: dict[str, list[float]], number: int) -> float:
+    """That of one round."""
+    start = number * REQUESTS_PER_ROUND
+    medians = {
+        name: statistics.median(values[start : start + REQUESTS_PER_ROUND])
+        for name, values in seconds.items()
+    }
+    produced = medians.pop("produce")
+    return produced / sum(medians.values())
 
 
 def main() -> None:

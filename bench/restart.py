@@ -9,6 +9,7 @@ from bench.broker import Broker
 from bench.records import BATCH_BYTES_MAX, values
 from bench.targets import Outcome, Target
 from bench.wire import RequestFailed, Wire
+from bench.yardsticks import START
 from odradek.protocol.batch import read_header
 from odradek.protocol.records import new_builder
 
@@ -38,7 +39,7 @@ def measure(directory: Path) -> Outcome:
         ready_s = restarted.ready_s
     target = Target(
         "restart", "restart after kill -9, 2 GiB of log", ready_s, RESTART_S_MAX, "s",
-        at_least=False, detail=f"{acknowledged} acknowledged records, all there",
+        at_least=False, detail=f"{acknowledged} acknowledged records, all there", yardstick=START,
     )  # fmt: skip
     return Outcome([target], {"ready_s": ready_s, "records": acknowledged, "end_offset": end})
 

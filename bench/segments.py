@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from bench.targets import Outcome, Target
+from bench.yardsticks import WORK
 from odradek.protocol.batch import check_batch
 from odradek.protocol.records import RecordToWrite, encode_batch
 from partitions.files import OsFiles
@@ -23,15 +24,16 @@ SETTINGS = LogSettings(segment_bytes=2 * len(BATCH))
 
 def measure(directory: Path) -> Outcome:
     """The median time of opening a log after a clean end, for each number of segments."""
-    found: dict[str, float] = {}
+    found: dict[str, list[float]] = {}
     for segments in SEGMENTS:
         data = directory / f"segments-{segments}"
         _fill(data, segments)
-        found[str(segments)] = statistics.median(_open(data, segments) for _ in range(OPENINGS))
-    first, last = found[str(SEGMENTS[0])], found[str(SEGMENTS[-1])]
+        found[str(segments)] = [_open(data, segments) for _ in range(OPENINGS)]
+    first, last = (statistics.median(found[str(segments)]) for segments in (SEGMENTS[0], SEGMENTS[-1]))
     target = Target(
         "segments", f"open a log of {SEGMENTS[-1]:,} segments", last, OPEN_S_MAX, "s",
         at_least=False, detail=f"one of a single segment takes {first:.3f} s",
+        rounds=tuple(found[str(SEGMENTS[-1])]), yardstick=WORK,
     )  # fmt: skip
     return Outcome([target], {"open_s": found})
 

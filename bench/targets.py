@@ -18,6 +18,10 @@ class Target:
     unit: str
     at_least: bool
     detail: str = ""
+    rounds: tuple[float, ...] = ()
+    """What each round measured, where there were several: their spread is the noise."""
+    yardstick: str = ""
+    """What makes a ratio of it (``bench.yardsticks``); none where it is one, or hangs on a timer."""
 
     @property
     def met(self) -> bool:
@@ -51,9 +55,14 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[rank]
 
 
+def ratios(measured: Sequence[float], reference: Sequence[float]) -> tuple[float, ...]:
+    """The ratio of each pair that was measured one right after the other."""
+    return tuple(ours / bare for ours, bare in zip(measured, reference, strict=True))
+
+
 def median_ratio(measured: Sequence[float], reference: Sequence[float]) -> float:
-    """The median of the ratios of pairs that were measured one right after the other."""
-    return statistics.median(ours / bare for ours, bare in zip(measured, reference, strict=True))
+    """The median of those ratios."""
+    return statistics.median(ratios(measured, reference))
 
 
 def table(targets: Sequence[Target]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.broker import Broker
 from bench.targets import Outcome, Target
 from bench.wire import Wire
+from bench.yardsticks import MEMORY, START
 
 FEW_PARTITIONS = 8
 MANY_PARTITIONS = 200
@@ -32,10 +33,11 @@ def measure(directory: Path) -> Outcome:
         _ready(MANY_PARTITIONS, many, READY_MANY_S_MAX),
         Target("tree", "PSS of an idle partition actor", max(actors, default=float("inf")),
                ACTOR_PSS_MIB_MAX, "MiB", at_least=False,
-               detail=f"largest of {len(actors)}"),
+               detail=f"largest of {len(actors)}", rounds=tuple(actors), yardstick=MEMORY),
         Target("tree", f"PSS of the whole broker, {FEW_PARTITIONS} partitions", total,
                BROKER_PSS_MIB_MAX, "MiB", at_least=False,
-               detail=f"{len(sizes)} processes; {total - sum(actors):.0f} MiB besides the partitions"),
+               detail=f"{len(sizes)} processes; {total - sum(actors):.0f} MiB besides the partitions",
+               yardstick=MEMORY),
     ]  # fmt: skip
     numbers: dict[str, object] = {
         "ready_s_few": few,
@@ -64,5 +66,5 @@ def _ready(partitions: int, ready_s: list[float], limit_s: float) -> Target:
     detail = f"median of {len(ready_s)}"
     return Target(
         "tree", f"ready with {partitions} partitions", statistics.median(ready_s), limit_s, "s",
-        at_least=False, detail=detail,
+        at_least=False, detail=detail, rounds=tuple(ready_s), yardstick=START,
     )  # fmt: skip
