@@ -1,6 +1,7 @@
 """For all tests: none of them depends on how fast the machine is."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -15,6 +16,10 @@ FOR_TESTS = (
     "ODRADEK_SEED",
     "ODRADEK_SEEDS",
 )
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job: the programs that tests interrupt would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

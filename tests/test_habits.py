@@ -114,7 +114,7 @@ PICKLE_ALLOWED = {"supervisor/processes.py"}
 
 
 def test_nothing_can_unpickle_what_came_from_outside() -> None:
-    packages = ("actors", "transport", "partitions", "supervisor", "demo", "clients/python/src")
+    packages = ("actors", "transport", "partitions", "supervisor", "crew", "demo", "clients/python/src")
     found = {
         str(path.relative_to(PROJECT))
         for package in packages

@@ -222,7 +222,7 @@ class FakeBroker:
         with self.lock:
             return [request for request in self.requests if isinstance(request, kind)]
 
-    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
         with self.changed:
             assert self.changed.wait_for(condition, timeout_s), "the broker never came to this state"
 

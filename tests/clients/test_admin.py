@@ -28,7 +28,7 @@ def broker() -> Iterator[FakeBroker]:
 
 @pytest.fixture
 def admin(broker: FakeBroker) -> Iterator[Admin]:
-    with Admin(broker.endpoint, timeout_ms=5_000) as made:
+    with Admin(broker.endpoint, timeout_ms=30_000) as made:
         yield made
 
 
@@ -67,7 +67,7 @@ def test_settings(admin: Admin) -> None:
 
 def test_offsets_and_records(admin: Admin, broker: FakeBroker) -> None:
     with Producer(broker.endpoint) as producer:
-        producer.send_many("events", [b"v"] * 5, partition=1, timestamp=50).wait(5)
+        producer.send_many("events", [b"v"] * 5, partition=1, timestamp=50).wait(30)
     assert admin.list_offsets("events") == {0: 0, 1: 5}
     assert admin.list_offsets("events", 50, partitions=[1]) == {1: 0}
     assert admin.delete_records("events", 1, 3) == 3
@@ -92,7 +92,7 @@ def test_the_broker_itself(admin: Admin) -> None:
 
 
 def test_reads_are_repeated_and_changes_of_unknown_outcome_are_not(broker: FakeBroker) -> None:
-    with Admin(broker.endpoint, timeout_ms=400) as admin:
+    with Admin(broker.endpoint, timeout_ms=1_500) as admin:
         broker.fail("create_topics", times=1, error=LeaderNotAvailable("not yet"))
         admin.create_topic("later")
         broker.fail("create_topics", times=1, drop="reply")

@@ -15,7 +15,7 @@ from tests.support.broker import BrokerProcess
 
 pytestmark = pytest.mark.processes
 
-WAIT_S = 20.0
+WAIT_S = 40.0
 FIRST_MS = 1_700_000_000_000
 
 

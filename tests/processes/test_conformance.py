@@ -18,7 +18,7 @@ from odradek.protocol.messages import APIS, Request
 from tests.support.broker import BrokerProcess
 
 CLIENTS = Path(__file__).resolve().parents[2] / "clients"
-REPLY_MS_MAX = 20_000
+REPLY_MS_MAX = 40_000
 
 pytestmark = pytest.mark.processes
 

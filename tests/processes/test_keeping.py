@@ -11,7 +11,7 @@ from tests.support.rawclient import KAFKA_STORAGE_ERROR, RawClient, Served, serv
 
 pytestmark = pytest.mark.processes
 
-WAIT_S = 20.0
+WAIT_S = 40.0
 COMMITTED = {"topic": "full", "partition": 0, "offset": 0}
 
 

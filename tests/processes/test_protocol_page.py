@@ -15,7 +15,7 @@ from odradek.protocol.records import RecordToWrite, encode_batch
 from tests.support.broker import BrokerProcess
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
-REPLY_MS_MAX = 20_000
+REPLY_MS_MAX = 40_000
 PARTITIONS_OF_EVENTS = 8
 """As the page says."""
 SAID_EXACTLY = ("topic", "partition", "offset", "offsets", "count", "high_watermark", "log_start_offset")

@@ -27,7 +27,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     (python,) = blocks("python")
     assert PORT_SHOWN in python
     with BrokerProcess(tmp_path / "data") as broker:
-        shown = python.replace(PORT_SHOWN, broker.bootstrap).replace("idle_timeout_s=5", "idle_timeout_s=2")
+        shown = python.replace(PORT_SHOWN, broker.bootstrap).replace("idle_timeout_s=5", "idle_timeout_s=8")
         ran = subprocess.run(
             [sys.executable, "-c", shown], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )

@@ -101,7 +101,7 @@ def test_the_ready_file_tells_where_and_sigterm_ends_in_order(broker: BrokerProc
     tree = broker.tree()
     began_s = time.monotonic()
     assert broker.stop() == Exit.OK
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 20
     assert wait_gone(tree, PATIENCE_S) == []
     assert not broker.ready_file.exists()
     with Client(broker.start()) as client:
@@ -267,7 +267,7 @@ def test_a_killed_child_is_replaced_and_nothing_acknowledged_is_lost(
 
 @pytest.mark.parametrize("title", ["partition events-0", "router 0"])
 def test_a_stopped_child_is_killed_reaped_and_then_replaced(title: str) -> None:
-    with BrokerProcess(heartbeat_interval_s=0.2, heartbeat_timeout_s=2) as broker:
+    with BrokerProcess(heartbeat_interval_s=0.2, heartbeat_timeout_s=4) as broker:
         with Client(broker) as client:
             create(client)
         victim = broker.child(title)
@@ -304,13 +304,13 @@ def name_of(title: str) -> str:
 
 
 def test_a_suspended_broker_kills_nobody_when_it_wakes() -> None:
-    with BrokerProcess(heartbeat_interval_s=0.1, heartbeat_timeout_s=1) as broker:
+    with BrokerProcess(heartbeat_interval_s=0.1, heartbeat_timeout_s=3) as broker:
         with Client(broker) as client:
             create(client)
         tree = [psutil.Process(broker.pid), *broker.tree()]
         for process in tree:
             process.suspend()
-        threading.Event().wait(2.5)
+        threading.Event().wait(4.5)
         for process in reversed(tree):
             process.resume()
         with Client(broker) as client:
@@ -386,7 +386,7 @@ def test_a_hung_child_does_not_keep_a_stop_from_ending_in_time() -> None:
             create(client)
         tree = broker.tree()
         broker.child("partition events-0").suspend()
-        assert broker.stop(10) == Exit.FORCED
+        assert broker.stop(30) == Exit.FORCED
         assert wait_gone(tree, PATIENCE_S) == []
 
 

@@ -12,7 +12,7 @@ from transport.keys import KeyPair
 from transport.sockets import Context, Socket, new_context, public_listener
 from transport.zap import Caller, Doorkeeper
 
-INSIDE_S = 5.0
+INSIDE_S = 30.0
 """Whoever may come in is in by then."""
 OUTSIDE_S = 0.4
 """So long is waited for one who must not come in; a client that may takes a hundredth of it."""

@@ -19,7 +19,7 @@ from tests.support.rawclient import RawClient
 
 TOPIC = "aviary"
 """No request of the conformance tests names it: what is deleted, or made, is another one."""
-PATIENCE_MS = 20_000
+PATIENCE_MS = 40_000
 BROKER_FRAMES_STEP = 7
 """Of all frames, each so-manyth goes to a real broker: a prime, so that every request has its turn."""
 

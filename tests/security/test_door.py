@@ -31,6 +31,8 @@ def test_an_unknown_key_is_refused_and_counted() -> None:
         assert not here.lets_in(client, OUTSIDE_S)
         assert here.heard == []
         assert here.doorkeeper is not None
+        while not here.doorkeeper.refused:
+            here.turn()  # on a busy machine the question comes later
         assert here.doorkeeper.refused == {UNKNOWN_KEY: 1}
 
 
@@ -46,7 +48,8 @@ def test_whoever_cannot_shake_hands_never_reaches_the_doorkeeper(
         assert asked == []
         assert here.heard == []
         assert here.doorkeeper is not None
-        assert here.doorkeeper.refused[HANDSHAKE_FAILED] >= 1
+        while not here.doorkeeper.refused[HANDSHAKE_FAILED]:
+            here.turn()  # a busy machine tells of it later
 
 
 def test_only_curve_is_let_in_whatever_a_mechanism_says() -> None:

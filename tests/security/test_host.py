@@ -22,7 +22,7 @@ from transport.host import Host, HostOptions, Listener
 from transport.keys import KeyPair, new_key_pair
 
 SERVER, ALICE, STRANGER = new_key_pair(), new_key_pair(), new_key_pair()
-WAIT_MS = 10_000
+WAIT_MS = 30_000
 NAME, INCARNATION = "router:0", 1
 PING = b'{"api": "ping"}'
 ALICE_ALLOWED = Access(version=1, enforced=False, principals={ALICE.public: "User:alice"})

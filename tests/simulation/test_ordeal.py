@@ -48,7 +48,7 @@ def version() -> str:
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=60,
         check=False,
     )
     return found.stdout.strip() or "unknown version"

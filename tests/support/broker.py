@@ -23,7 +23,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 40.0
 POLL_S = 0.01
 LOG_TAIL_BYTES = 8_000
 
@@ -207,8 +207,8 @@ class BrokerProcess:
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """Structured lines of the log, all of them or those of one event."""
         events = []
-        for line in self.log_file.read_text(errors="replace").splitlines():
-            if line.startswith("{"):
+        for line in self.log_file.read_text(errors="replace").splitlines(keepends=True):
+            if line.startswith("{") and line.endswith("\n"):  # the last one may be under way
                 event = json.loads(line)
                 if name is None or event.get("event") == name:
                     events.append(event)

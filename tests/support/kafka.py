@@ -36,7 +36,7 @@ from transport.kafka.encoding import entity_encoder
 
 API_VERSIONS = 18
 PRODUCE_READABLE_FROM = 3
-SOCKET_TIMEOUT_S = 20.0
+SOCKET_TIMEOUT_S = 40.0
 
 
 def request_frame(

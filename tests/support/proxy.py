@@ -17,7 +17,7 @@ CHUNK_BYTES = 65_536
 DELAY_S = 0.1
 TRICKLE_BYTES = 16
 TRICKLE_PAUSE_S = 0.002
-START_S = 10.0
+START_S = 30.0
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, for 0 s: closing sends RST."""
 

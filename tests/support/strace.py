@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ATTACH_S = 20.0
+ATTACH_S = 40.0
 POLL_S = 0.005
 WRITES = "pwritev,pwritev2,pwrite64"
 RENAMES = "rename,renameat,renameat2"
