@@ -8,7 +8,7 @@
 #   make bench     compare with the bare machine; numbers go to bench/results/
 #   make bench-kafka     confluent-kafka through the gateway, beside what it can do by itself
 #   make bench-compare   what moved beyond noise since the baseline
-#   make bench-peers     the same load on Kafka, Redis and NATS (see docs/benchmarks.md)
+#   make bench-peers     the same load on Kafka, Redis, NATS and RabbitMQ (see docs/benchmarks.md)
 #   make torture   a real broker under load, killed and stopped; then the verdict (TORTURE_ARGS)
 #   make soak      the same for an hour with retention on; memory and disk must stay flat (SOAK_SECONDS)
 #   make fuzz      bytes for everything that reads what it did not write (FUZZ_SECONDS)
@@ -81,7 +81,7 @@ bench-compare: $(STAMP)
 
 bench-peers: $(STAMP)
 	@$(PIP) install --editable '.[peers]'
-	@$(BIN)/python -m bench.peers $(BENCH_ARGS)
+	@$(BIN)/python -m bench.peers --life $(BENCH_ARGS)
 
 torture: $(STAMP)
 	@$(BIN)/python -m tests.torture $(TORTURE_ARGS)
