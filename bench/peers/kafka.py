@@ -27,6 +27,7 @@ offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
+log.segment.delete.delay.ms=1000
 {flush}
 """
 
@@ -38,14 +39,16 @@ class RunningKafka(Running):
         super().__init__(data)
         self._classpath = classpath
         self._flush = flush
-        self._port = free_port()
+        self._port, self._controller = free_port(), free_port()
 
     def start(self) -> None:
         """As Running. The first start of a data directory formats it."""
         self.data.mkdir(parents=True, exist_ok=True)
         properties = self.data / "server.properties"
         properties.write_text(
-            _PROPERTIES.format(port=self._port, controller=free_port(), data=self.data, flush=self._flush)
+            _PROPERTIES.format(
+                port=self._port, controller=self._controller, data=self.data, flush=self._flush
+            )
         )
         if not (self.data / "log").exists():
             self._format(properties)
@@ -79,7 +82,11 @@ Configuration:
 class Kafka(Peer):
     """By default it leaves writing to the operating system; ``every_message`` makes it sync each batch."""
 
+    client = "kafka"
+    start_and_stop_s = 7.0
+
     def __init__(self, *, every_message: bool = False) -> None:
+        self.main = not every_message
         self._flush = "log.flush.interval.messages=1" if every_message else ""
         self._classpath = ""
         self.facts = Facts(
@@ -88,7 +95,9 @@ class Kafka(Peer):
             durability=(
                 "fsync before the acknowledgement" if every_message else "page cache: no sync (its default)"
             ),
-            client="confluent-kafka (Python, librdkafka)",
+            client="confluent-kafka (Python, librdkafka), acks=all, idempotent",
+            batch="up to 1 MB, linger 0 ms",
+            limit="consuming: confluent-kafka makes an object of each message",
             source=f"Maven Central by {POM.name}: org.apache.kafka:kafka_2.13",
         )
 

@@ -17,6 +17,7 @@ _CONFIG = """\
 listen: "127.0.0.1:{port}"
 jetstream {{ store_dir: "{data}/jetstream", sync_interval: {sync} }}
 """
+CLIENT = "bench.peers.nats_client"
 
 
 class RunningNats(Running):
@@ -38,20 +39,25 @@ class RunningNats(Running):
 
     def target(self) -> Target:
         """As Running."""
-        return Target(address=f"nats://127.0.0.1:{self._port}", client="bench.peers.nats_client")
+        return Target(address=f"nats://127.0.0.1:{self._port}", client=CLIENT)
 
 
 class Nats(Peer):
     """``sync`` is JetStream's sync_interval: "always", or its default of two minutes."""
 
+    client = CLIENT
+
     def __init__(self, sync: str) -> None:
         self._sync = sync
+        self.main = sync != "always"
         self._program = Path()
         self.facts = Facts(
             name="NATS JetStream, sync always" if sync == "always" else "NATS JetStream",
             version=VERSION,
             durability="fsync before the ack" if sync == "always" else "page cache, fsync every two minutes",
-            client="nats-py, asynchronous publish, ordered pull",
+            client="nats-py: publish_async(), ordered push consumer",
+            batch="none: a message each, 4,000 unacknowledged at most",
+            limit="nats-py handles each message in Python, on both ways",
             source=f"Go module proxy: {MODULE}",
         )
 

@@ -1,61 +1,68 @@
-"""The load test's client of NATS JetStream: as loadtest.clients.ClientModule. nats-py is made for asyncio."""
+"""The load test's client of NATS JetStream: as loadtest.clients.ClientModule. nats-py is made for asyncio.
+
+A topic is one stream of files, a partition is a subject of it: so do its users.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import nats
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
+from nats.js.api import ConsumerConfig, StorageType, StreamConfig
+from nats.js.errors import ServiceUnavailableError
 
-from loadtest.clients import FLUSH_S_MAX, Settled
+from bench.peers.event_loop import EventLoop, Inbox, Outbox
+from loadtest.clients import Settled
 from loadtest.workload import Target, Workload
 
 PENDING_MAX = 4_000
 """Messages that were published and not acknowledged."""
-FETCH_MESSAGES = 500
-ASK_S_MAX = 30.0
+ATTEMPTS_MAX = 20
+ATTEMPT_AGAIN_S = 0.25
+ASK_S_MAX = 10.0
 
 
-class _Loop:
-    """An event loop in a thread of its own, for a client that is called without one."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, Any], timeout_s: float = ASK_S_MAX) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
+def _subject(target: Target, partition: int) -> str:
+    return f"{target.topic}.{partition}"
 
 
-def _name(target: Target, partition: int) -> str:
-    return f"{target.topic}-{partition}"
+async def _connect(target: Target) -> Any:
+    return await nats.connect(target.address, connect_timeout=ASK_S_MAX, error_cb=_on_error)
+
+
+async def _on_error(_error: Exception) -> None:
+    """Instead of a traceback for each attempt to connect again; whoever asks for something gets an error."""
+
+
+async def _insist(ask: Any) -> Any:
+    """What ``ask()`` returns. JetStream answers "unavailable" while it is busy or only just starts."""
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        try:
+            return await ask()
+        except (ServiceUnavailableError, nats.errors.NoRespondersError, nats.errors.TimeoutError):
+            if attempt == ATTEMPTS_MAX:
+                raise
+            await asyncio.sleep(ATTEMPT_AGAIN_S)
+    raise AssertionError("the last attempt returns or raises")
 
 
 @contextmanager
 def topic_of(target: Target, partitions: int, *, keep: bool) -> Iterator[None]:
-    """A stream of files for each partition."""
-    loop = _Loop()
-    connection = loop.run(nats.connect(target.address))
-    context = connection.jetstream()
-    for partition in range(partitions):
-        name = _name(target, partition)
-        loop.run(context.add_stream(StreamConfig(name=name, subjects=[name], storage=StorageType.FILE)))
+    """A stream of files with a subject for each partition."""
+    loop = EventLoop()
+    connection = loop.run(_connect(target))
+    context = connection.jetstream(timeout=ASK_S_MAX)
+    subjects = [_subject(target, partition) for partition in range(partitions)]
+    config = StreamConfig(name=target.topic, subjects=subjects, storage=StorageType.FILE)
+    loop.run(_insist(lambda: context.add_stream(config)))
     try:
         yield
     finally:
         if not keep:
-            for partition in range(partitions):
-                loop.run(context.delete_stream(_name(target, partition)))
+            loop.run(_insist(lambda: context.delete_stream(target.topic)))
         loop.run(connection.close())
         loop.close()
 
@@ -64,59 +71,68 @@ class ClientProducer:
     """Publishes without waiting, at most PENDING_MAX on their way; calls take the partitions in turn."""
 
     def __init__(self, target: Target, workload: Workload) -> None:
-        self._loop = _Loop()
-        self._connection = self._loop.run(nats.connect(target.address))
-        self._context = self._connection.jetstream(publish_async_max_pending=PENDING_MAX)
-        self._subjects = [_name(target, partition) for partition in range(workload.partitions)]
-        self._turn = 0
+        self._loop = EventLoop()
+        self._connection = self._loop.run(_connect(target))
+        self._context = self._connection.jetstream(publish_async_max_pending=PENDING_MAX, timeout=ASK_S_MAX)
+        self._subjects = [_subject(target, partition) for partition in range(workload.partitions)]
+        self._outbox = Outbox(self._loop, workload.partitions, PENDING_MAX, self._publish)
 
     def send(self, values: Sequence[bytes], keys: Sequence[bytes] | None, settled: Settled) -> None:
         """As ProducerClient."""
-        subject = self._subjects[self._turn % len(self._subjects)]
-        self._turn += 1
-        self._loop.run(self._publish(subject, values, settled), FLUSH_S_MAX)
+        self._outbox.send(values, settled)
 
-    async def _publish(self, subject: str, values: Sequence[bytes], settled: Settled) -> None:
-        last: Any = None
-        for value in values:
-            last = await self._context.publish_async(subject, value)
-        count = len(values)
-        last.add_done_callback(lambda future: settled(count, future.exception() is None))
+    async def _publish(self, partition: int, values: Sequence[bytes], settled: Settled) -> None:
+        subject = self._subjects[partition]
+        futures = [await self._context.publish_async(subject, value) for value in values]
+        futures[-1].add_done_callback(lambda _: _settle(futures, settled))
 
     def finish(self) -> None:
         """As ProducerClient."""
-        self._loop.run(self._context.publish_async_completed(), FLUSH_S_MAX)
+        self._outbox.finish()
         self._loop.run(self._connection.close())
         self._loop.close()
 
 
+def _settle(futures: Sequence[Any], settled: Settled) -> None:
+    """The last one is answered, and so are those before it: a connection's answers come in order."""
+    acknowledged = sum(1 for future in futures if future.done() and future.exception() is None)
+    if acknowledged:
+        settled(acknowledged, True)
+    if acknowledged < len(futures):
+        settled(len(futures) - acknowledged, False)
+
+
 class ClientConsumer:
-    """A pull consumer for each of its streams, without acknowledgements."""
+    """An ordered push consumer: the server sends on, flow control holds it back, no acknowledgements."""
 
     def __init__(self, target: Target, partitions: Sequence[int]) -> None:
-        self._loop = _Loop()
-        self._connection = self._loop.run(nats.connect(target.address))
-        self._subscriptions = {
-            partition: self._loop.run(self._subscribe(_name(target, partition))) for partition in partitions
-        }
+        self._loop = EventLoop()
+        self._inbox = Inbox()
+        self._partitions = {_subject(target, partition): partition for partition in partitions}
+        self._connection = self._loop.run(_connect(target))
+        self._target = target
+        self._subscribed = False
 
-    async def _subscribe(self, name: str) -> Any:
-        config = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL)
-        return await self._connection.jetstream().pull_subscribe(name, stream=name, config=config)
+    async def _subscribe(self) -> None:
+        target = self._target
+        context = self._connection.jetstream(timeout=ASK_S_MAX)
+        stream = await context.stream_info(target.topic)
+        config = ConsumerConfig()
+        if set(stream.config.subjects) != set(self._partitions):
+            config.filter_subjects = list(self._partitions)
+        await context.subscribe(
+            f"{target.topic}.*", stream=target.topic, config=config, ordered_consumer=True, cb=self._note
+        )
+
+    async def _note(self, message: Any) -> None:
+        self._inbox.put(self._partitions[message.subject], message.data)
 
     def poll(self, timeout_s: float) -> list[tuple[int, Any]]:
-        """As ConsumerClient."""
-        return list(self._loop.run(self._fetch(timeout_s)))
-
-    async def _fetch(self, timeout_s: float) -> list[tuple[int, Any]]:
-        records: list[tuple[int, Any]] = []
-        for partition, subscription in self._subscriptions.items():
-            try:
-                messages = await subscription.fetch(FETCH_MESSAGES, timeout=timeout_s)
-            except nats.errors.TimeoutError:
-                continue
-            records += [(partition, message.data) for message in messages]
-        return records
+        """As ConsumerClient. The server sends from the moment of the subscription on."""
+        if not self._subscribed:
+            self._loop.run(_insist(self._subscribe))
+            self._subscribed = True
+        return list(self._inbox.take(timeout_s))
 
     def close(self) -> None:
         """As ConsumerClient."""

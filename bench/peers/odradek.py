@@ -44,11 +44,13 @@ class RunningOdradek(Running):
 class Odradek(Peer):
     """With its own protocol and SDK."""
 
+    client = "odradek"
     facts = Facts(
         name="Odradek",
         version="this tree",
         durability="fdatasync before the acknowledgement (acks=all)",
-        client="odradek (Python)",
+        client="odradek (Python), acks=all, idempotent",
+        batch="up to 1 MB, linger 0 ms; send_many() with a call of several",
         source="this repository",
     )
 
@@ -71,11 +73,15 @@ class RunningGateway(RunningOdradek):
 class OdradekGateway(Peer):
     """With Kafka's protocol and Kafka's client."""
 
+    client = "kafka"
+    main = False
     facts = Facts(
         name="Odradek, Kafka protocol",
         version="this tree",
         durability="fdatasync before the acknowledgement (acks=all)",
-        client="confluent-kafka (Python, librdkafka)",
+        client="confluent-kafka (Python, librdkafka), acks=all, idempotent",
+        batch="up to 1 MB, linger 0 ms",
+        limit="consuming: confluent-kafka makes an object of each message",
         source="this repository",
     )
 

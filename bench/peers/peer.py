@@ -17,7 +17,7 @@ import psutil  # type: ignore[import-untyped]
 
 from loadtest.workload import Target
 
-READY_S_MAX = 90.0
+READY_S_MAX = 150.0
 STOP_S_MAX = 60.0
 POLL_S = 0.02
 LOG_LINES_SHOWN = 15
@@ -33,13 +33,19 @@ class PeerFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a table must say of a peer, so that its numbers can be read; ``source``: of its program."""
+    """What a table must say of a peer, so that its numbers can be read.
+
+    ``batch``: what makes a batch; ``source``: of its program; ``limit``: what in its client, rather than in
+    the peer, bounds the numbers.
+    """
 
     name: str
     version: str
     durability: str
     client: str
+    batch: str
     source: str
+    limit: str = ""
 
 
 class Running(ABC):
@@ -74,6 +80,11 @@ class Running(ABC):
         """Of the process that was started; what it started belongs to it."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that was started still runs."""
+        return self._process is not None and self._process.poll() is None
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
         """Raises PeerFailed where the process ends, or is not ready within READY_S_MAX."""
@@ -138,9 +149,16 @@ class Running(ABC):
 
 
 class Peer(ABC):
-    """A broker to compare with."""
+    """A broker to compare with.
+
+    ``main``: it takes part in everything; others of the same program only in what makes the difference.
+    ``start_and_stop_s``: for the estimate of a run.
+    """
 
     facts: Facts
+    client: str
+    main: bool = True
+    start_and_stop_s: float = 2.0
 
     @abstractmethod
     def prepare(self) -> None:
@@ -149,6 +167,17 @@ class Peer(ABC):
     @abstractmethod
     def running(self, data: Path) -> Running:
         """A start on this data directory, yet to be entered."""
+
+
+def debian_version(package: str) -> str:
+    """Of an installed package of Debian; "unknown" where another hand installed the program."""
+    asked = subprocess.run(
+        ["dpkg-query", "--show", "--showformat=${Version}", package],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"{asked.stdout} (Debian)" if asked.returncode == 0 and asked.stdout else "unknown"
 
 
 def free_port() -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from bench.peers.peer import Facts, Peer, PeerUnavailable, Running, accepts, free_port
+from bench.peers.peer import Facts, Peer, PeerUnavailable, Running, accepts, debian_version, free_port
 from loadtest.workload import Target
+
+CLIENT = "bench.peers.redis_client"
 
 
 class RunningRedis(Running):
@@ -35,19 +38,23 @@ class RunningRedis(Running):
 
     def target(self) -> Target:
         """As Running."""
-        return Target(address=f"127.0.0.1:{self._port}", client="bench.peers.redis_client")
+        return Target(address=f"127.0.0.1:{self._port}", client=CLIENT)
 
 
 class Redis(Peer):
     """``fsync``: always or everysec."""
 
+    client = CLIENT
+
     def __init__(self, fsync: str) -> None:
         self._fsync = fsync
+        self.main = fsync == "always"
         self.facts = Facts(
             name=f"Redis Streams, appendfsync {fsync}",
-            version="7.0 (Debian)",
+            version="of Debian",
             durability="fsync before the reply" if fsync == "always" else "fsync once a second",
-            client="redis-py, pipelined XADD and XREAD",
+            client="redis-py with hiredis: XADD without waiting for replies, XREAD",
+            batch="a pipeline for each call, 10,000 XADDs without a reply at most",
             source="apt-get install redis-server",
         )
 
@@ -55,6 +62,7 @@ class Redis(Peer):
         """As Peer."""
         if shutil.which("redis-server") is None:
             raise PeerUnavailable("Redis is not here: apt-get install redis-server")
+        self.facts = replace(self.facts, version=debian_version("redis-server"))
 
     def running(self, data: Path) -> Running:
         """As Peer."""
