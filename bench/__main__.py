@@ -141,9 +141,9 @@ def _as_json(target: Target) -> dict[str, object]:
 
 def _write(result: dict[str, object], path: Path | None) -> Path:
     if path is None:
-        RESULTS.mkdir(parents=True, exist_ok=True)
         now = datetime.datetime.now(datetime.UTC)
         path = RESULTS / f"{now:%Y%m%dT%H%M%SZ}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n")
     return path
 

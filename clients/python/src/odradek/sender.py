@@ -39,6 +39,7 @@ from odradek.protocol.errors import (
 from odradek.protocol.messages import InitProducerId, Produce
 from odradek.protocol.records import DecodedRecord, decode_batch
 from odradek.queues import PartitionQueue
+from odradek.rounds import Rounds
 from odradek.session import Session
 
 logger = logging.getLogger("odradek")
@@ -78,6 +79,9 @@ class Sender:
         self._queues: set[PartitionQueue] = set()
         self._touched: set[str] = set()
         self._tick_timer: Timer | None = None
+        self._rounds = Rounds()
+        self._round_timer: Timer | None = None
+        self._round_due = False
         self.flushing = 0
 
     # -- what leaves next ----------------------------------------------------------------------
@@ -97,9 +101,12 @@ class Sender:
         while len(queue.sent) < self._options.in_flight_max:
             if self._options.deduplicated and not self._identify(queue):
                 return
+            full = bool(queue.pending)
             batch = self._take(queue)
             if batch is None:
                 return
+            if not full:
+                self._rounds.left(batch)
             self._encode(queue, batch)
             if not self._transmit(queue, batch):
                 return
@@ -118,6 +125,9 @@ class Sender:
         linger_s = self._options.linger_ms / 1000
         wait_s = batch.opened_at + linger_s - time.monotonic()
         if self.flushing or (wait_s <= 0 and (linger_s or not queue.sent)):
+            if not (self.flushing or self._rounds.admits(queue)):
+                self._await_round()
+                return None
             # The sender may have filled and sealed it meanwhile, so what is taken is what is first now.
             return self._seal(queue)
         if linger_s and queue.linger_timer is None:
@@ -127,6 +137,31 @@ class Sender:
     def _lingered(self, queue: PartitionQueue) -> None:
         queue.linger_timer = None
         self.dispatch(queue)
+
+    def _await_round(self) -> None:
+        """Come back when the round may begin at the latest; most are back before."""
+        if self._round_timer is None:
+            delay_s = self._rounds.wait_s()
+            self._round_timer = self._session.network.call_later(delay_s, self._begin_round)
+
+    def _begin_round(self) -> None:
+        self._round_timer, self._round_due = None, False
+        if not self._rounds.has_waiting:
+            return
+        if self._rounds.wait_s() > 0:
+            self._await_round()
+            return
+        for queue in self._rounds.begin():
+            self.dispatch(queue)
+        self._rounds.begun()
+
+    def _landed(self, batch: Batch) -> None:
+        self._rounds.landed(batch)
+        if self._round_timer is not None and not self._round_due and self._rounds.wait_s() == 0:
+            # Not from here: whoever calls is in the middle of a queue.
+            self._round_due = True
+            self._round_timer.cancel()
+            self._round_timer = self._session.network.call_later(0, self._begin_round)
 
     def _encode(self, queue: PartitionQueue, batch: Batch) -> None:
         assert batch.builder is not None
@@ -181,6 +216,7 @@ class Sender:
         if batch.done or attempt != batch.attempt:
             return  # it has failed meanwhile, by its delivery timeout or with one before it
         batch.flying = False
+        self._landed(batch)
         self._clock.read()
         error = outcome.error
         if error is None or isinstance(error, OutOfOrderSequenceNumber):
@@ -221,6 +257,7 @@ class Sender:
                 self._session.network.abandon(*batch.ticket)
                 batch.flying = False
                 batch.maybe_done = True
+                self._landed(batch)
 
     def _probe(self, queue: PartitionQueue) -> None:
         """Look for a new leader where the present one has been silent for long."""
@@ -323,6 +360,7 @@ class Sender:
         append_time: int | None = None,
     ) -> None:
         batch.flying = False
+        self._landed(batch)
         self._release(batch, batch.reserved_bytes)
         batch.finish(offset, error, append_time)
         if error is not None:
