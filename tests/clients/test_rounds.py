@@ -22,7 +22,7 @@ def queue(number: int) -> PartitionQueue:
 def batch(number: int) -> Batch:
     lock = threading.Lock()
     return Batch(
-        "events", number, lock, bytes_max=1_000, compression="none", opened_at=0.0, deadline=1.0, clock=Clock()
+        "events", number, lock, bytes_max=999, compression="none", opened_at=0.0, deadline=1.0, clock=Clock()
     )
 
 
