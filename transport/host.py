@@ -48,8 +48,9 @@ from transport.worker import Worker
 from transport.zap import Caller, Doorkeeper
 
 INBOX_MESSAGES_MAX = 512
-INBOX_BYTES_MAX = 32 << 20
-"""What one turn takes from one socket before the actor settles."""
+TURN_BYTES_MAX = 32 << 20
+"""What one turn takes from one socket, and gives back, before the actor settles and the process beats: a flood
+of small requests for large replies must not make a healthy process silent."""
 WAIT_S_MAX = 3_600.0
 STOP_SYNC_WAIT_MS = 100
 DROPPED_LOG_INTERVAL_S = 10.0
@@ -153,6 +154,7 @@ class Host:
         self._stopping = False
         self._failed: OdradekError | None = None
         self._next_beat_s = 0.0
+        self._given_bytes = 0
         self._outbox = Outbox(_outbox_bytes_max(options.memory_bytes_max))
         self.dropped: Counter[str] = Counter()
         self._unreported: Counter[str] = Counter()
@@ -334,7 +336,7 @@ class Host:
                     self._read_requests(name, socket, actor, now)
 
     def _read_requests(self, name: str, socket: Socket, actor: Actor, now: Moment) -> None:
-        taken_bytes = 0
+        taken_bytes, given_before_bytes = 0, self._given_bytes
         decoder = self._inner_decoder if name == "inner" and self._inner_decoder else self._public_decoder
         for _ in range(INBOX_MESSAGES_MAX):
             try:
@@ -354,7 +356,7 @@ class Host:
                 continue
             self._perform(actor.receive(envelope, now))
             taken_bytes += envelope.size_bytes
-            if taken_bytes >= INBOX_BYTES_MAX:
+            if taken_bytes + self._given_bytes - given_before_bytes >= TURN_BYTES_MAX:
                 return
 
     def _caller(self, name: str, frame: zmq.Frame) -> Caller | None:
@@ -429,6 +431,7 @@ class Host:
         socket = self._listening[to.socket]
         frames = reply_frames(to, effect.reply, effect.payload)
         size_bytes = reply_size_bytes(frames[2 if to.delimiter else 1], effect.payload)
+        self._given_bytes += size_bytes  # also where it is refused: it was read
         peer = (to.socket, to.identity)
         # A router reads all the time, and reads for many.
         peer_bytes_max = PROCESS_BYTES_MAX if to.socket == "inner" else PEER_BYTES_MAX

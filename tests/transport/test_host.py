@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import socket as plain_socket
 import threading
@@ -34,7 +35,7 @@ from odradek.protocol.messages import (
     StatusReply,
 )
 from transport.control import ControlServer, control_identity
-from transport.host import UNREAD, ActorFailedError, Host, HostOptions, Listener
+from transport.host import TURN_BYTES_MAX, UNREAD, ActorFailedError, Host, HostOptions, Listener
 from transport.outbox import PEER_BYTES_MAX
 
 WAIT_MS = 30_000
@@ -56,6 +57,9 @@ class Echo:
         self.syncing = threading.Event()
         self.disk_fails = False
         self.fetched = 0
+        self.fetched_by_turn: list[int] = []
+        self.goes_on = threading.Event()
+        self.goes_on.set()
         self.links: list[Effect] = []
         self.stopped = False
 
@@ -95,6 +99,8 @@ class Echo:
             raise OSError(errno.EIO, "the disk is gone")
 
     def settle(self, now: Moment) -> Sequence[Effect]:
+        assert self.goes_on.wait(WAIT_MS / 1000)
+        self.fetched_by_turn.append(self.fetched)
         return ()
 
     def deadline(self) -> float | None:
@@ -374,6 +380,20 @@ def test_who_asks_and_does_not_read_is_refused_beyond_a_bound_and_served_once_it
     assert json.loads(sinner.recv())["id"] == count, "small replies are never refused"
     sinner.send(fetch(1, size_bytes))
     assert outcomes(sinner, 1) == (1, 0), "it has read everything"
+
+
+def test_a_turn_ends_when_it_has_given_back_much(running: Running) -> None:
+    client = running.client()
+    assert json.loads(ask(client, ping())[0])["id"] == 1
+    running.actor.goes_on.clear()
+    count = 60
+    for request_id in range(count):
+        client.send(fetch(request_id, len(ZEROES)))
+    running.actor.goes_on.set()
+    outcomes(client, count)
+    turns = [after - before for before, after in itertools.pairwise(running.actor.fetched_by_turn)]
+    assert sum(turns) == count
+    assert max(turns) <= TURN_BYTES_MAX // len(ZEROES)
 
 
 def test_what_was_dropped_is_logged_once_for_each_kind(running: Running) -> None:
