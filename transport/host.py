@@ -49,8 +49,8 @@ from transport.zap import Caller, Doorkeeper
 
 INBOX_MESSAGES_MAX = 512
 TURN_BYTES_MAX = 32 << 20
-"""What one turn takes from one socket, and gives back, before the actor settles and the process beats: a flood
-of small requests for large replies must not make a healthy process silent."""
+"""What one turn takes from one socket, and gives back, before the actor settles and the process beats: a
+flood of small requests for large replies must not make a healthy process silent."""
 WAIT_S_MAX = 3_600.0
 STOP_SYNC_WAIT_MS = 100
 DROPPED_LOG_INTERVAL_S = 10.0
