@@ -27,6 +27,7 @@ from odradek.protocol.errors import (
 )
 from odradek.protocol.partitioning import REMEMBERED_KEYS_MAX, partition_for_key, positive_hash
 from tests.clients.fake_broker import FakeBroker, Partition
+from tests.support.ports import lasting_ports
 
 WAIT_S = 30.0
 
@@ -530,8 +531,8 @@ def test_the_direct_road_is_taken_and_left_when_it_is_silent() -> None:
 
 
 def test_a_broker_that_comes_back_gets_what_was_waiting() -> None:
-    with FakeBroker({"events": 1}) as first:
-        port = int(first.endpoint.rpartition(":")[2])
+    [port] = lasting_ports()
+    with FakeBroker({"events": 1}, port=port) as first:
         producer = Producer(first.endpoint, connect_timeout_ms=200)
         producer.send("events", b"0").result(WAIT_S)
     network = producer._session.network

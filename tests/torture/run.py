@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from tests.support.broker import BrokerProcess
 from tests.support.checker.anomalies import Promises
 from tests.support.checker.history import FINAL, Journal, read_histories
 from tests.support.checker.judging import Verdict, judge
+from tests.support.ports import lasting_ports
 from tests.support.rawclient import decode_batches
 from tests.torture.client import key_of, seen_as
 from tests.torture.nemesis import Nemesis
@@ -25,7 +24,6 @@ from tests.torture.options import GATEWAYS_MAX, GROUP, KAFKA_GROUP, TOPIC, Tortu
 from tests.torture.workers import Workers
 
 TURN_S = 0.1
-PORT_TRIES_MAX = 100
 SEGMENT_BYTES = 256 * 1024
 SETTLE_S = 60.0
 """After the last fault everything serves again within this time, or the run has failed."""
@@ -89,7 +87,7 @@ def torture(options: TortureOptions, observe: Observer | None = None) -> Result:
 def _run(options: TortureOptions, directory: Path, observe: Observer | None) -> Result:
     began_s = time.monotonic()
     journal = Journal(directory, "nemesis")
-    ports = free_ports(1 + GATEWAYS_MAX)
+    ports = lasting_ports(1 + GATEWAYS_MAX)  # so that clients find a broker again
     settings: dict[str, Any] = {**BROKER, "gateways": options.gateways, "kafka_port": ports[1]}
     kafka = ",".join(f"127.0.0.1:{port}" for port in ports[1 : 1 + options.gateways])
     with BrokerProcess(directory / "data", port=ports[0], **settings) as broker:
@@ -129,22 +127,6 @@ def _suffer(
         if observe is not None:
             observe(broker, workers)
         threading.Event().wait(TURN_S)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports in a row, as gateways take them; fixed for the whole run, so that clients find a broker again."""
-    for _ in range(PORT_TRIES_MAX):
-        with ExitStack() as probes:
-            first = 0
-            try:
-                for index in range(count):
-                    probe = probes.enter_context(socket.socket())
-                    probe.bind(("127.0.0.1", first + index if first else 0))
-                    first = first or int(probe.getsockname()[1])
-            except (OSError, OverflowError):
-                continue
-            return list(range(first, first + count))
-    raise OSError(f"no {count} ports in a row are free")
 
 
 def _create_topic(broker: BrokerProcess, options: TortureOptions) -> None:
