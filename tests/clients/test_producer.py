@@ -620,26 +620,43 @@ def test_wrong_types_are_refused_while_a_batch_is_open(broker: FakeBroker, bad: 
     assert broker.values("events") == [b"0", b"1"]
 
 
-def test_keyed_send_many_keeps_the_order_of_each_key_and_knows_each_place(broker: FakeBroker) -> None:
+@pytest.mark.parametrize("at_once", [5_000, 8])  # sorted by partition, and one by one
+def test_keyed_send_many_keeps_the_order_of_each_key_and_knows_each_place(
+    broker: FakeBroker, at_once: int
+) -> None:
     keys: list[bytes | str | None] = [f"user-{number % 37}" for number in range(5_000)]
     keys[100:200] = [None] * 100
     values = numbered(5_000)
     with Producer(broker.endpoint, batch_bytes_max=5_000) as producer:
-        handles = producer.send_many("wide", iter(values), keys=iter(keys))
-        results = handles.results(WAIT_S)
-        assert [handles[at].result(0) for at in (0, 150, 4_321, -1)] == [
-            results[at] for at in (0, 150, 4_321, -1)
-        ]
+        results = []
+        for start in range(0, len(values), at_once):
+            some = slice(start, start + at_once)
+            handles = producer.send_many("wide", iter(values[some]), keys=iter(keys[some]))
+            found = handles.results(WAIT_S)
+            assert [handles[at].result(0) for at in (0, at_once // 2, -1)] == [
+                found[at] for at in (0, at_once // 2, -1)
+            ]
+            assert handles.done()
+            results += found
     logs = [broker.records("wide", number) for number in range(4)]
-    for at, found in enumerate(results):
-        record = logs[found.partition][found.offset]
+    for at, place in enumerate(results):
+        record = logs[place.partition][place.offset]
         assert (record.key, record.value) == (None if keys[at] is None else keys[at].encode(), values[at])  # type: ignore[union-attr]
         if keys[at] is not None:
-            assert found.partition == partition_for_key(record.key or b"", 4)
+            assert place.partition == partition_for_key(record.key or b"", 4)
     for log in logs:
         assert [int(record.value or b"") for record in log] == sorted(
             int(record.value or b"") for record in log
         )
+
+
+def test_a_few_keyed_records_keep_their_headers_and_time(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        sent = producer.send_many("wide", [b"v", None], keys=[b"a", b"b"], headers={"h": b"x"}, timestamp=77)
+        places = sent.results(WAIT_S)
+    for place, value in zip(places, [b"v", None], strict=True):
+        record = broker.records("wide", place.partition)[place.offset]
+        assert (record.value, list(record.headers), record.timestamp) == (value, [("h", b"x")], 77)
 
 
 def test_keyed_send_many_to_one_partition(broker: FakeBroker) -> None:

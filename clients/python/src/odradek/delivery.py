@@ -179,12 +179,34 @@ class Scatter:
         return chain.from_iterable(span.deliveries() for span in self._spans[place])
 
 
+class Singles:
+    """Neighbours among many records that were put into their batches one by one."""
+
+    __slots__ = ("_deliveries", "count")
+
+    def __init__(self, deliveries: list[Delivery]) -> None:
+        self._deliveries = deliveries
+        self.count = len(deliveries)
+
+    def batches(self) -> list[Batch]:
+        """Where its records are, each once."""
+        return list({delivery._batch: None for delivery in self._deliveries})
+
+    def delivery(self, position: int) -> Delivery:
+        """The handle of one of them."""
+        return self._deliveries[position]
+
+    def deliveries(self) -> Iterator[Delivery]:
+        """The handles of all, in order."""
+        return iter(self._deliveries)
+
+
 class Deliveries(Sequence[Delivery]):
     """The handles of many records in the order they were given, made only when they are asked for."""
 
     __slots__ = ("_count", "_spans", "_starts")
 
-    def __init__(self, spans: Sequence[Span | Scatter]) -> None:
+    def __init__(self, spans: Sequence[Span | Scatter | Singles]) -> None:
         self._spans = spans
         self._starts: list[int] = []
         self._count = 0

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 from odradek.accumulator import Accumulator, BufferExhausted, WouldBlock
 from odradek.arguments import Data, Headers, as_bytes, as_headers, check_timestamp, record_bytes_max
 from odradek.batches import NO_HEADERS, Clock, Item, Run
-from odradek.delivery import Deliveries, Delivery, RecordMetadata, Scatter, Span, extend, wait_all
+from odradek.delivery import Deliveries, Delivery, RecordMetadata, Scatter, Singles, Span, extend, wait_all
 from odradek.options import (
     BATCH_BYTES_DEFAULT,
     IN_FLIGHT_IDEMPOTENT_MAX,
@@ -42,6 +42,9 @@ logger = logging.getLogger("odradek")
 
 RECORDS_PER_HOLD: Final = 2_048
 """How many records ``send_many`` encodes before it lets others have the lock."""
+RECORDS_PER_PART_MIN: Final = 5
+"""Where keys leave fewer for each partition, to put them there one by one costs less than to sort them."""
+Part = Span | Scatter | Singles
 _BYTES_OR_NONE = {bytes, type(None)}
 _NO_KEY: Final = object()
 _TAKEN_BEFORE: Final = "the records before are on their way"
@@ -216,7 +219,7 @@ class Producer:
         queues = self._queues.get(topic) or self._accumulator.topic(topic, wait=True)
         if partition is not None:
             self._explicit(queues, topic, partition)
-        spans: list[Span | Scatter] = []
+        spans: list[Part] = []
         taken = 0
         values = iter(values)
         keys = None if keys is None else iter(keys)
@@ -322,6 +325,10 @@ class Producer:
             queue = queues[positive_hash(key_data) % len(queues)]
         else:
             return self._send_sticky(topic, item, wait=wait)
+        return self._put_open(queue, item, wait=wait)
+
+    def _put_open(self, queue: PartitionQueue, item: Item, *, wait: bool) -> Delivery:
+        """Into the open batch of a queue, or the next one."""
         try:
             delivery: Delivery | None = queue.write(item)
         except (StopIteration, ValueError):
@@ -371,7 +378,7 @@ class Producer:
 
     # -- many records --------------------------------------------------------------------------
 
-    def _take_run(self, topic: str, run: Run, partition: int | None, spans: list[Span | Scatter]) -> None:
+    def _take_run(self, topic: str, run: Run, partition: int | None, spans: list[Part]) -> None:
         """Encode a run into one partition after the other, or into the one that is given."""
         queues = self._queues[topic]
         while run.position < len(run.values):
@@ -398,7 +405,7 @@ class Producer:
             self._accumulator.notify(queue, opened=span.first_index == 0)
             extend(spans, span)
 
-    def _scatter_run(self, topic: str, run: Run, spans: list[Span | Scatter]) -> None:
+    def _scatter_run(self, topic: str, run: Run, spans: list[Part]) -> None:
         """Encode a run into the partitions of its keys."""
         assert run.keys is not None
         partition_count = len(self._queues[topic])
@@ -406,11 +413,23 @@ class Producer:
             self._take_run(topic, run, 0, spans)
             return
         places = self._places(topic, run.keys, partition_count)
+        if len(places) < RECORDS_PER_PART_MIN * len(set(places)):
+            spans.append(Singles(self._put_each(topic, run, places)))
+            return
         found: dict[int, list[Span]] = {}
         for place, part in _parts(places, run).items():
             found[place] = []
             self._take_run(topic, part, place, found[place])  # type: ignore[arg-type]
         spans.append(Scatter(places, found))
+
+    def _put_each(self, topic: str, run: Run, places: list[int]) -> list[Delivery]:
+        """Encode the records of a run one by one."""
+        assert run.keys is not None
+        queues, headers, timestamp = self._queues[topic], run.headers, run.timestamp
+        deliveries: list[Delivery] = []
+        for place, value, key in zip(places, run.values, run.keys, strict=True):
+            deliveries.append(self._put_open(queues[place], (value, key, headers, timestamp), wait=True))
+        return deliveries
 
     def _places(self, topic: str, keys: Sequence[bytes | None], partition_count: int) -> list[int]:
         """The partition of each key; one for all that are None."""
