@@ -12,24 +12,16 @@ Rule 4. A topic is durable in the catalogue before a process of it starts, and g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from actors.actor import Envelope
 from actors.messages import (
     SUPERVISOR,
-    Access,
     ChildBeat,
     ChildFailed,
     ChildMessage,
     ChildReady,
-    Configure,
-    GatewayRoute,
-    PartitionRoute,
-    Routes,
     Stop,
-    TopicRoute,
-    partition_address,
 )
 from odradek.protocol.errors import (
     InvalidRequest,
@@ -72,8 +64,9 @@ from supervisor.effects import (
 )
 from supervisor.exits import Exit
 from supervisor.gatekeeper import Gatekeeper
+from supervisor.noticeboard import CROWD, Noticeboard, of_role
 from supervisor.restarts import GiveUp, RestartHistory, RestartPolicy
-from supervisor.topics import Topics, complete_config
+from supervisor.topics import Topics
 
 ENDING_GRACE_S = 2.0
 """A child that said it failed has so long to end by itself."""
@@ -92,10 +85,6 @@ BEATS_PER_S_MAX = 200
 """Where more partitions run than that, each beats less often, so that idle ones leave the machine idle."""
 BEATS_PER_TIMEOUT_MIN = 3
 """But so often at least before its silence counts."""
-CROWD = 64
-"""Beyond so many children, what is done for all of them takes its time."""
-ROUTES_PAUSE_S_PER_CHILD = 0.000_25
-"""The whole table goes out with each change; that of a crowd not more often than this times the children."""
 STOP_S_PER_CHILD = 0.02
 """A crowd has so much more time to stop in, for each beyond CROWD: all close their logs at the same time."""
 
@@ -134,10 +123,7 @@ class Overseer:
         self._desk = Desk(topics, gatekeeper, self, self._children)
         self._effects: list[Effect] = []
         self._incarnation = 0
-        self._routes_version = 1
-        self._routes_behind = False
-        self._publish_s = now_s
-        self._configs_behind: set[str] = set()
+        self._board = Noticeboard(topics, gatekeeper, self._children, self.emit, now_s)
         self._wake_s = now_s
         self._stopping: Role | None = None
         self._unreaped_s: float | None = None
@@ -272,12 +258,7 @@ class Overseer:
         child = self._children.get(effect.name)
         if child is None or child.incarnation != effect.incarnation:
             return
-        if isinstance(effect.message, Routes):
-            child.routes_told = 0
-        elif isinstance(effect.message, Access):
-            child.access_told = 0
-        elif isinstance(effect.message, Configure):
-            child.config_told = None
+        self._board.forget(child, effect.message)
 
     def tick(self, now_s: float) -> None:
         """Deadlines that have passed. Call it after the messages that came, at ``deadline`` at the latest."""
@@ -299,14 +280,9 @@ class Overseer:
         if self._stopping is not None:
             self._advance_stop(now_s)
             return
-        if self._routes_behind:
-            if now_s >= self._publish_s:
-                self.publish(now_s)
-            else:
-                self.wake_at(self._publish_s)
-        for name in sorted(self._configs_behind):
-            self._configure(self._children.get(name))
-        self._configs_behind.clear()
+        later_s = self._board.settle(now_s)
+        if later_s is not None:
+            self.wake_at(later_s)
         self._desk.settle(now_s)
 
     def deadline(self) -> float:
@@ -321,12 +297,12 @@ class Overseer:
     @property
     def routers(self) -> list[str]:
         """Endpoints of the routers, in order."""
-        return [endpoint for child in self._of(Role.ROUTER) for endpoint in child.endpoints]
+        return [endpoint for child in of_role(self._children, Role.ROUTER) for endpoint in child.endpoints]
 
     @property
     def gateways(self) -> list[str]:
         """Where Kafka clients connect, in order: the first listener of each gateway."""
-        return [child.endpoints[0] for child in self._of(Role.GATEWAY) if child.endpoints]
+        return [child.endpoints[0] for child in of_role(self._children, Role.GATEWAY) if child.endpoints]
 
     def statuses(self, now_s: float) -> tuple[ActorStatus, ...]:
         """The tree: the supervisor, then its children. Memory and CPU are not known here."""
@@ -386,13 +362,12 @@ class Overseer:
 
     def reconfigure(self, topic: Topic) -> None:
         """Tell the topic's partitions and the routers its new settings."""
-        self._configs_behind.update(addresses(topic))
+        self._board.reconfigure(addresses(topic))
         self._reroute()
 
     def tell_access(self) -> None:
         """Tell routers and gateways who may log in and who may do what, without a pause."""
-        self._routes_behind = True
-        self._publish_s = self._ticked_s
+        self._board.hurry(self._ticked_s)
 
     def emit(self, effect: Effect) -> None:
         """Something is to be done, after all that was emitted before."""
@@ -422,7 +397,7 @@ class Overseer:
                     child.deadline_s = now_s + self._options.start_timeout_s
                 elif child.state is State.SERVING:
                     child.deadline_s = now_s + self._options.heartbeat_timeout_s
-                    self._remind(child)
+                    self._board.remind(child)
             case ChildReady():
                 self._serves(child, message, now_s)
             case ChildFailed():
@@ -452,7 +427,7 @@ class Overseer:
             **message.notes,
         )
         self._set_deadline(child, now_s + self._options.heartbeat_timeout_s)
-        self._configs_behind.add(child.name)
+        self._board.reconfigure((child.name,))
         self._reroute()
 
     def _said_failed(self, child: Child, error: WireError, now_s: float) -> None:
@@ -462,14 +437,6 @@ class Overseer:
         if child.state is State.ENDING:
             self._set_deadline(child, now_s + ENDING_GRACE_S)
             self._reroute()
-
-    def _remind(self, child: Child) -> None:
-        """Say again what was not delivered."""
-        if child.role is Role.PARTITION:
-            if child.config_told is None:
-                self._configs_behind.add(child.name)
-        elif child.routes_told < self._routes_version or self._lacks_access(child):
-            self._routes_behind = True
 
     def _after_death(self, child: Child, now_s: float) -> None:
         child.pid, child.inner, child.deadline_s = None, None, None
@@ -568,13 +535,13 @@ class Overseer:
 
     def _begin_stop(self, role: Role, now_s: float) -> None:
         self._stopping = role
-        for child in self._of(role):
+        for child in of_role(self._children, role):
             if child.running and child.state is not State.STOPPING:
                 self._stop(child, now_s)
 
     def _advance_stop(self, now_s: float) -> None:
         while self._stopping is not None and not self.finished:
-            left = [child for child in self._of(self._stopping) if child.running]
+            left = [child for child in of_role(self._children, self._stopping) if child.running]
             if left and not all(child.state is State.KILLED for child in left):
                 return
             following = STOP_ORDER.index(self._stopping) + 1
@@ -591,70 +558,12 @@ class Overseer:
     # -- routes and settings -----------------------------------------------------------------------------
 
     def _reroute(self) -> None:
-        self._routes_version += 1
-        self._routes_behind = self._desk.changed = True
+        self._board.reroute()
+        self._desk.changed = True
 
     def publish(self, now_s: float) -> None:
-        """Tell those who listen what they do not know yet, whatever time has passed since the last."""
-        if not self._routes_behind:
-            return
-        self._routes_behind = False
-        count = len(self._children)
-        self._publish_s = now_s + (ROUTES_PAUSE_S_PER_CHILD * count if count > CROWD else 0.0)
-        routes: Routes | None = None
-        for child in self._listeners():
-            if self._lacks_access(child):
-                # Before the routes: who knows where to send a request knows whether it is allowed.
-                child.access_told = self._gatekeeper.version
-                access = self._gatekeeper.tidings(with_users=child.role is not Role.ROUTER)
-                self.emit(TellChild(child.name, child.incarnation, access))
-            if child.routes_told < self._routes_version:
-                routes = routes or self._routes()
-                child.routes_told = self._routes_version
-                self.emit(TellChild(child.name, child.incarnation, routes))
-
-    def _lacks_access(self, child: Child) -> bool:
-        return child.role is not Role.COORDINATOR and child.access_told < self._gatekeeper.version
-
-    def _listeners(self) -> Iterator[Child]:
-        for child in (*self._of(Role.ROUTER), *self._of(Role.GATEWAY), *self._of(Role.COORDINATOR)):
-            if child.state is State.SERVING:
-                yield child
-
-    def _routes(self) -> Routes:
-        catalog = self._topics.catalog
-        coordinator = next(self._of(Role.COORDINATOR))
-        return Routes(
-            version=self._routes_version,
-            cluster_id=catalog.cluster_id,
-            routers=self.routers,
-            coordinator=coordinator.inner if coordinator.state is State.SERVING else None,
-            topics=[
-                TopicRoute(
-                    name=topic.name,
-                    topic_id=topic.topic_id,
-                    config=complete_config(topic),
-                    partitions=[
-                        _route(self._children[partition_address(topic.name, partition)])
-                        for partition in range(topic.partitions)
-                    ],
-                )
-                for topic in catalog.topics
-            ],
-            gateways=[
-                GatewayRoute(index=child.index, endpoints=child.listeners)
-                for child in self._of(Role.GATEWAY)
-                if child.state is State.SERVING
-            ],
-        )
-
-    def _configure(self, child: Child | None) -> None:
-        if child is None or child.state is not State.SERVING or child.role is not Role.PARTITION:
-            return
-        topic = self._topics.catalog.find(child.topic)
-        if topic is not None and child.config_told != topic.config:
-            child.config_told = topic.config
-            self.emit(TellChild(child.name, child.incarnation, Configure(config=complete_config(topic))))
+        """Tell routers and gateways of every change now."""
+        self._board.publish(now_s)
 
     # -- children ----------------------------------------------------------------------------------------
 
@@ -665,25 +574,9 @@ class Overseer:
     def _history(self, *, essential: bool = False) -> RestartHistory:
         return RestartHistory(self._options.restart, essential=essential)
 
-    def _of(self, role: Role) -> Iterator[Child]:
-        return (child for child in self._children.values() if child.role is role)
-
     def _note(self, level: str, event: str, child: Child, **fields: object) -> None:
         known: dict[str, object] = {"name": child.name, "incarnation": child.incarnation, "pid": child.pid}
         self.emit(Note(level, event, known | fields))
-
-
-def _route(child: Child) -> PartitionRoute:
-    if child.state is State.SERVING:
-        return PartitionRoute(
-            partition=child.partition,
-            inner=child.inner,
-            endpoints=child.endpoints,
-            leader_epoch=child.leader_epoch,
-        )
-    failed = child.state is State.FAILED
-    error = KafkaStorageError(f"{child.name} was given up: {child.reason}").wire() if failed else None
-    return PartitionRoute(partition=child.partition, leader_epoch=child.leader_epoch, error=error)
 
 
 def _status(child: Child, now_s: float) -> ActorStatus:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from odradek import Admin, Consumer, Producer, TopicPartition
 from odradek.connection import ENDPOINTS_MAX
-from supervisor.overseer import CROWD
+from supervisor.noticeboard import CROWD
 from tests.support.broker import BrokerProcess
 
 PARTITIONS = max(ENDPOINTS_MAX, CROWD) + 16

@@ -10,11 +10,10 @@ from supervisor.catalog import Topic
 from supervisor.children import Role
 from supervisor.effects import Respond, TellChild
 from supervisor.exits import Exit
+from supervisor.noticeboard import CROWD, PAUSE_S_PER_CHILD
 from supervisor.overseer import (
     BEATS_PER_S_MAX,
     BEATS_PER_TIMEOUT_MIN,
-    CROWD,
-    ROUTES_PAUSE_S_PER_CHILD,
     STOP_S_PER_CHILD,
     STOP_SHARES,
 )
@@ -41,7 +40,7 @@ def test_the_routes_of_a_crowd_go_out_once_for_many_changes() -> None:
     world.clear()
     world.die(*(f"partition:t-{number}" for number in range(2, 20)))
     assert not world.told(Routes)
-    assert world.overseer.deadline() <= world.now_s + ROUTES_PAUSE_S_PER_CHILD * (MANY + 2)
+    assert world.overseer.deadline() <= world.now_s + PAUSE_S_PER_CHILD * (MANY + 2)
     world.now_s = world.overseer.deadline()
     world.turn()
     assert len(world.told(Routes)) == 2
