@@ -113,10 +113,10 @@ def _batch(count: int | None) -> bytes:
 # -- producer
 
 
-def _open_batch(bytes_max: int = BATCH_BYTES_MAX) -> Batch:
+def _open_batch(*, bulk: bool = False) -> Batch:
     return Batch(
-        TOPIC, 0, threading.Lock(), bytes_max=bytes_max, compression="none",
-        opened_at=0.0, deadline=DELIVERY_S, clock=Clock(),
+        TOPIC, 0, threading.Lock(), bytes_max=BATCH_BYTES_MAX, compression="none",
+        opened_at=0.0, deadline=DELIVERY_S, clock=Clock(), bulk=bulk,
     )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def _send(pool: list[bytes]) -> None:
 def _send_many(pool: list[bytes]) -> None:
     run = Run(values=pool, keys=None, position=0, headers=[], timestamp=None)
     while run.position < len(pool):
-        span = _open_batch().put(run)
+        span = _open_batch(bulk=True).put(run)
         assert span is not None
         run.position += span.count  # type: ignore[union-attr]
 

@@ -462,6 +462,27 @@ def test_send_many_takes_whatever_has_bytes_in_order(broker: FakeBroker) -> None
     assert [record.value for record in broker.records("events")] == expected
 
 
+def test_large_and_small_calls_with_and_without_keys_mix_in_order(broker: FakeBroker) -> None:
+    sent: list[tuple[bytes | None, bytes]] = []
+    with Producer(broker.endpoint, batch_bytes_max=3_000, compression="gzip") as producer:
+        for turn in range(20):
+            alike = [b"%03d-%03d" % (turn, number) for number in range(70)]
+            various = [value + b"x" * number for number, value in enumerate(alike)]
+            producer.send_many("events", alike)
+            producer.send("events", b"alone", b"key")
+            producer.send_many("events", various)
+            producer.send_many("events", alike, keys=[b"k%d" % (number % 7) for number in range(70)])
+            producer.send_many("events", alike, headers=[("name", b"value")])
+            sent += [(None, value) for value in alike] + [(b"key", b"alone")]
+            sent += [(None, value) for value in various]
+            sent += [(b"k%d" % (number % 7), value) for number, value in enumerate(alike)]
+            sent += [(None, value) for value in alike]
+        producer.flush(WAIT_S)
+    found = broker.records("events")
+    assert [(record.key, record.value) for record in found] == sent
+    assert sum(1 for record in found if record.headers == [("name", b"value")]) == 20 * 70
+
+
 def test_send_many_names_the_wrong_one(broker: FakeBroker) -> None:
     with Producer(broker.endpoint) as producer:
         with pytest.raises(TypeError, match=r"values\[2\]"):

@@ -143,8 +143,8 @@ class Accumulator:
 
     # -- batches; the lock is held ---------------------------------------------------------------
 
-    def open(self, queue: PartitionQueue, record_bytes: int, *, wait: bool) -> Batch:
-        """The queue's open batch: a new one as soon as the buffer has room for it."""
+    def open(self, queue: PartitionQueue, record_bytes: int, *, wait: bool, bulk: bool = False) -> Batch:
+        """The queue's open batch: a new one, ``bulk`` or not, as soon as the buffer has room for it."""
         self.check_open()
         if record_bytes > RECORD_BYTES_MAX or record_bytes > self._options.buffer_bytes_max:
             limit = min(RECORD_BYTES_MAX, self._options.buffer_bytes_max)
@@ -169,6 +169,7 @@ class Accumulator:
             opened_at=now,
             deadline=now + self._options.delivery_timeout_ms / 1000,
             clock=self._clock,
+            bulk=bulk,
         )
         batch.reserved_bytes = reserved
         self.used_bytes += reserved

@@ -16,6 +16,7 @@ import msgspec
 
 from odradek.delivery import UNKNOWN_OFFSET, Delivery, Span
 from odradek.protocol.batch import HEADER_BYTES
+from odradek.protocol.bulk import BulkBuilder
 from odradek.protocol.errors import OdradekError
 from odradek.protocol.records import new_builder
 
@@ -48,6 +49,11 @@ class Run(msgspec.Struct, gc=False, eq=False):
     headers: list[tuple[str, bytes | None]]
     timestamp: int | None
     taken: int = 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether there are values alone."""
+        return self.keys is None and not self.headers
 
 
 Item: TypeAlias = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]], int | None]
@@ -107,10 +113,13 @@ class Batch:
         opened_at: float,
         deadline: float,
         clock: Clock,
+        bulk: bool = False,
     ) -> None:
+        """``bulk``: many records are about to come at once."""
         self.topic = topic
         self.partition = partition
-        self.builder = new_builder(bytes_max, compression=compression)
+        build = BulkBuilder if bulk else new_builder
+        self.builder = build(bytes_max, compression=compression)
         self.count = 0
         self.opened_at = opened_at
         self.deadline = deadline
@@ -140,7 +149,8 @@ class Batch:
 
     def _take_records(self, clock: Clock) -> Writer:
         assert self.builder is not None
-        append = self.builder.append
+        builder: Any = self.builder
+        append = builder.append
         handle, no_headers = Delivery, NO_HEADERS  # a local costs less than a global
         index = 0
         try:
@@ -164,16 +174,19 @@ class Batch:
                         result = handle(self, placed)
                         index += 1
                     elif type(item) is Run:
-                        result = self._take_run(append, index, item, clock.now_ms)
+                        result = self._take_run(builder, index, item, clock.now_ms)
                         index += 0 if result is None else result.count
                     item = yield result
         finally:
             self.count = index
 
-    def _take_run(self, append: Any, index: int, run: Run, clock_ms: int) -> Span | None:
+    def _take_run(self, builder: Any, index: int, run: Run, clock_ms: int) -> Span | None:
         """As many as fit, or up to a value that is no buffer: the long way looks at that one."""
         stamp = clock_ms if run.timestamp is None else run.timestamp
-        first, headers = index, run.headers
+        if run.plain and type(builder) is BulkBuilder:
+            count = builder.extend(index, stamp, run.values, run.position)
+            return Span(self, index, count, stamp) if count else None
+        append, first, headers = builder.append, index, run.headers
         values = islice(run.values, run.position, None)
         with contextlib.suppress(TypeError, BufferError):
             if run.keys is None:

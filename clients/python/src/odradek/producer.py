@@ -42,6 +42,8 @@ logger = logging.getLogger("odradek")
 
 RECORDS_PER_HOLD: Final = 2_048
 """How many records ``send_many`` encodes before it lets others have the lock."""
+BULK_RECORDS_MIN: Final = 32
+"""A call with so many values for one partition begins a batch that is made for many at once."""
 RECORDS_PER_PART_MIN: Final = 5
 """Where keys leave fewer for each partition, to put them there one by one costs less than to sort them."""
 Part = Span | Scatter | Singles
@@ -398,7 +400,8 @@ class Producer:
         position = run.position
         key = None if run.keys is None else run.keys[position]
         size_bytes = record_bytes_max(key, run.values[position], run.headers)
-        batch = queue.open or self._accumulator.open(queue, size_bytes, wait=True)
+        bulk = run.plain and len(run.values) - position >= BULK_RECORDS_MIN
+        batch = queue.open or self._accumulator.open(queue, size_bytes, wait=True, bulk=bulk)
         span = batch.put(run)
         if isinstance(span, Span):
             run.position += span.count

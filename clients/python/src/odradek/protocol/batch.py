@@ -50,11 +50,15 @@ NO_PRODUCER_ID = -1
 SEQUENCE_MODULUS = 2**31
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
+_CHECKSUM = struct.Struct(">I")
+_CHECKSUM_POSITION = 17
 _PLACED = struct.Struct(">qii")
 _MAGIC_AND_CHECKSUM = struct.Struct(">bI")
 _STAMPED = struct.Struct(">hiqq")
 
 Buffer = bytes | bytearray | memoryview
+Headers = list[tuple[str, bytes | None]]
+"""The headers of one record: names and values."""
 
 
 class BatchHeader(NamedTuple):
@@ -107,6 +111,12 @@ def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
     except struct.error:
         left = len(buffer) - position
         raise CorruptMessage(f"a batch header has {HEADER_BYTES} bytes, only {left} are left") from None
+
+
+def seal(batch: bytearray, header: BatchHeader) -> None:
+    """Write a header before the records of a batch, with the length and the checksum that they have."""
+    _HEADER.pack_into(batch, 0, *header._replace(batch_length=len(batch) - LENGTH_END))
+    _CHECKSUM.pack_into(batch, _CHECKSUM_POSITION, checksum(batch))
 
 
 def checksum(batch: Buffer) -> int:

@@ -11,13 +11,10 @@ a gap is damage. Batches of this kind are Kafka's own: ``record count`` is below
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
-import crc32c
-from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from odradek.protocol.batch import (
@@ -25,30 +22,22 @@ from odradek.protocol.batch import (
     COMPRESSIONS,
     DELETE_HORIZON_MASK,
     HEADER_BYTES,
-    LENGTH_END,
     MAGIC,
     NO_PRODUCER_ID,
     TIMESTAMP_TYPE_MASK,
     BatchHeader,
     Buffer,
+    seal,
 )
+from odradek.protocol.deflate import deflate
 from odradek.protocol.inflate import inflate_batch
 from odradek.protocol.records import new_builder
 
 NO_TIMESTAMP = -1
 NO_EPOCH = NO_SEQUENCE = -1
 
-_FRONT = struct.Struct(">qiibI")
-_SIGNED = struct.Struct(">hiqqqhii")
 _PLACEHOLDER_BYTES = 7
 """The encoded size of a record without key, value and headers, at the base timestamp."""
-_COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    "none": bytes,
-    "gzip": gzip_encode,
-    "snappy": snappy_encode,
-    "lz4": lz4_encode,
-    "zstd": zstd_encode,
-}
 
 
 class StoredRecord(Protocol):
@@ -135,22 +124,12 @@ def thinned(header: BatchHeader, kept: Sequence[StoredRecord], delete_horizon_ms
             max_timestamp=max_timestamp,
             record_count=len(kept),
         ),
-        _COMPRESSORS[COMPRESSIONS[attributes & COMPRESSION_MASK]](records),
+        deflate(records, COMPRESSIONS[attributes & COMPRESSION_MASK]),
     )
 
 
 def _sealed(header: BatchHeader, records: bytes) -> bytes:
-    """The batch with its length and its checksum made anew."""
-    signed = _SIGNED.pack(
-        header.attributes,
-        header.last_offset_delta,
-        header.base_timestamp,
-        header.max_timestamp,
-        header.producer_id,
-        header.producer_epoch,
-        header.base_sequence,
-        header.record_count,
-    )
-    crc = crc32c.crc32c(records, crc32c.crc32c(signed))
-    length = HEADER_BYTES - LENGTH_END + len(records)
-    return _FRONT.pack(header.base_offset, length, header.leader_epoch, MAGIC, crc) + signed + records
+    """The batch of these records, with its length and its checksum made anew."""
+    batch = bytearray(HEADER_BYTES) + records
+    seal(batch, header)
+    return bytes(batch)
