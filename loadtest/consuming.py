@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from loadtest.clients import client_module
+from loadtest.clients import Polled, client_module
 from loadtest.latencies import Tally
 from loadtest.link import Link, Reporter
 from loadtest.stamps import read_stamp
@@ -32,7 +31,7 @@ class Observations:
         self._last_ns = 0
         self._last: dict[tuple[int, int], int] = {}
 
-    def note(self, records: Sequence[tuple[int, Any]], now_ns: int) -> None:
+    def note(self, records: Polled, now_ns: int) -> None:
         """Some records (partition, value) that came now."""
         step = max(1, len(records) // LOOKED_AT_PER_POLL_MAX)
         for position in range(0, len(records), step):

@@ -15,6 +15,8 @@ from loadtest.clients import (
     FLUSH_S_MAX,
     POLL_RECORDS_MAX,
     SHORT_WAIT_S,
+    LookedUp,
+    Polled,
     Settled,
     UnusableTargetError,
 )
@@ -116,6 +118,10 @@ class ClientProducer:
         self._producer.flush(FLUSH_S_MAX)
 
 
+def _look(message: Any) -> tuple[int, Any]:
+    return message.partition(), message.value()
+
+
 class ClientConsumer:
     """librdkafka, by confluent-kafka."""
 
@@ -134,7 +140,7 @@ class ClientConsumer:
         )
         self._unassigned = [package.TopicPartition(target.topic, partition, 0) for partition in partitions]
 
-    def poll(self, timeout_s: float) -> list[tuple[int, Any]]:
+    def poll(self, timeout_s: float) -> Polled:
         """As ConsumerClient."""
         if self._unassigned:
             # Not before: librdkafka begins to fetch at once.
@@ -147,7 +153,7 @@ class ClientConsumer:
         for message in messages:
             if message.error():
                 raise self._error(message.error())
-        return [(message.partition(), message.value()) for message in messages]
+        return LookedUp(messages, _look)
 
     def close(self) -> None:
         """As ConsumerClient."""

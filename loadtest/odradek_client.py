@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from loadtest.clients import BUFFER_BYTES, FLUSH_S_MAX, POLL_RECORDS_MAX, Settled
+from loadtest.clients import BUFFER_BYTES, FLUSH_S_MAX, POLL_RECORDS_MAX, LookedUp, Polled, Settled
 from loadtest.workload import Target, Workload
-from odradek import Admin, Consumer, Producer, TopicPartition
+from odradek import Admin, Consumer, Producer, Record, TopicPartition
 
 REACH_TIMEOUT_MS: Final = 10_000
 """Who does not answer so soon is not there; making a topic may take longer."""
@@ -62,6 +62,10 @@ class ClientProducer:
         self._producer.close(FLUSH_S_MAX)
 
 
+def _look(record: Record) -> tuple[int, Any]:
+    return record.partition, record.value
+
+
 class ClientConsumer:
     """Our own SDK."""
 
@@ -69,15 +73,13 @@ class ClientConsumer:
         self._consumer = Consumer(target.address, auto_offset_reset="earliest")
         self._unassigned = [TopicPartition(target.topic, partition) for partition in partitions]
 
-    def poll(self, timeout_s: float) -> list[tuple[int, Any]]:
+    def poll(self, timeout_s: float) -> Polled:
         """As ConsumerClient."""
         if self._unassigned:
             # Not before: the consumer begins to fetch at once.
             self._consumer.assign(self._unassigned)
             self._unassigned = []
-        return [
-            (record.partition, record.value) for record in self._consumer.poll(timeout_s, POLL_RECORDS_MAX)
-        ]
+        return LookedUp(self._consumer.poll(timeout_s, POLL_RECORDS_MAX), _look)
 
     def close(self) -> None:
         """As ConsumerClient."""

@@ -133,7 +133,7 @@ def _latency_over_time(result: Result) -> str:
 
 def _cpu(result: Result) -> str:
     lines = [
-        Line(use.name, [(float(second + 1), cpu) for second, cpu in enumerate(use.cpu_percent)])
+        Line(use.name, list(zip(use.at_s, use.cpu_percent, strict=True)))
         for use in result.actors[:ACTORS_DRAWN_MAX]
     ]
     return line_chart(lines, Axis("seconds"), Axis("% of a core"))

@@ -40,13 +40,14 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActorUse(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process of the broker used."""
+    """What one process of the broker used; ``at_s`` are the seconds of the load of ``cpu_percent``."""
 
     name: str
     cpu_percent_mean: float
     cpu_percent_max: float
     pss_bytes_max: int
     cpu_percent: list[float]
+    at_s: list[float]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,20 +72,21 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return not self.produce.failed and not self.lost and not self.out_of_order
 
 
-def actor_uses(samples: Sequence[Sequence[Usage]]) -> list[ActorUse]:
-    """By process, over all looks; those that use most come first."""
-    by_name: dict[str, list[Usage]] = {}
-    for sample in samples:
+def actor_uses(samples: Sequence[Sequence[Usage]], times_s: Sequence[float]) -> list[ActorUse]:
+    """By process, over all looks, each at its second; those that use most come first."""
+    by_name: dict[str, list[tuple[float, Usage]]] = {}
+    for at_s, sample in zip(times_s, samples, strict=False):  # a look may be going on
         for usage in sample:
-            by_name.setdefault(usage.name, []).append(usage)
+            by_name.setdefault(usage.name, []).append((at_s, usage))
     uses = [
         ActorUse(
             name=name,
-            cpu_percent_mean=statistics.fmean(usage.cpu_percent for usage in usages),
-            cpu_percent_max=max(usage.cpu_percent for usage in usages),
-            pss_bytes_max=max(usage.pss_bytes for usage in usages),
-            cpu_percent=[usage.cpu_percent for usage in usages],
+            cpu_percent_mean=statistics.fmean(usage.cpu_percent for _, usage in looks),
+            cpu_percent_max=max(usage.cpu_percent for _, usage in looks),
+            pss_bytes_max=max(usage.pss_bytes for _, usage in looks),
+            cpu_percent=[usage.cpu_percent for _, usage in looks],
+            at_s=[at_s for at_s, _ in looks],
         )
-        for name, usages in by_name.items()
+        for name, looks in by_name.items()
     ]
     return sorted(uses, key=lambda use: (-use.cpu_percent_mean, use.name))

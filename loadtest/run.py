@@ -183,7 +183,7 @@ class Run:
             lost=max(0, course.acknowledged - course.consumed) if read and answered else None,
             out_of_order=course.out_of_order,
             moments=course.moments,
-            actors=actor_uses(self._watcher.samples),
+            actors=actor_uses(self._watcher.samples, self._watcher.times_s),
             notes=self._notes(),
             interrupted=self._is_stopping,
         )

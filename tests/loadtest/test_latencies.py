@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.clients import LookedUp
 from loadtest.consuming import LOOKED_AT_PER_POLL_MAX, Observations
 from loadtest.latencies import HIGHEST_US, Tally, curve_ms, new_histogram, percentiles_ms
 from loadtest.producing import Acknowledgements
@@ -66,6 +67,19 @@ def test_a_reader_compares_only_records_of_one_producer_and_partition() -> None:
         [(0, STAMP.pack(0, 1, 9)), (1, STAMP.pack(0, 1, 8)), (0, STAMP.pack(0, 2, 7))], now_ns=1
     )
     assert observations.take().out_of_order == 0
+
+
+def test_a_pair_is_made_only_of_a_record_that_is_looked_at() -> None:
+    looked_at: list[int] = []
+
+    def look(number: int) -> tuple[int, bytes]:
+        looked_at.append(number)
+        return 0, STAMP.pack(1, 1, number)
+
+    observations = Observations()
+    observations.note(LookedUp(range(LOOKED_AT_PER_POLL_MAX * 10), look), now_ns=1)
+    assert looked_at == list(range(0, LOOKED_AT_PER_POLL_MAX * 10, 10))
+    assert observations.take().records == LOOKED_AT_PER_POLL_MAX * 10
 
 
 def test_records_that_are_not_looked_into_count_all_the_same() -> None:

@@ -44,7 +44,7 @@ def _result(lost: int = 0) -> Result:
         lost=lost,
         out_of_order=0,
         moments=course.moments,
-        actors=actor_uses(samples),
+        actors=actor_uses(samples, [1.0, 2.0]),
         notes=["a <note>"],
     )
 

@@ -19,7 +19,7 @@ from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
 from odradek.assignments import AssignmentCallback, Assignments, Callbacks, check_wanted
 from odradek.fetcher import PartitionReader, TopicPartition
-from odradek.options import Bootstrap, ConsumerOptions, OffsetReset, SessionOptions
+from odradek.options import FETCH_BYTES_DEFAULT, Bootstrap, ConsumerOptions, OffsetReset, SessionOptions
 from odradek.protocol.errors import CorruptMessage, OdradekError, UnsupportedCompressionType
 from odradek.security import Curve
 from odradek.session import Session
@@ -81,7 +81,9 @@ class Consumer(Assignments):
         poll_interval_ms_max: Kafka's ``max.poll.interval.ms``. Heartbeats go on whatever a handler
             does, but a member that does not ask for records for so long gives up its partitions, with
             a warning, until it asks again.
-        fetch_bytes_max, fetch_wait_ms_max: how much one fetch asks for and how long it waits.
+        fetch_bytes_max: how much one fetch asks for at most: 1 MiB at first, twice as much after each full
+            and quick answer, half as much after one that was late.
+        fetch_wait_ms_max: how long a fetch waits where there is nothing.
         prefetch_bytes_max: bound of what is fetched ahead.
         check_crcs: verify each batch's checksum.
         instance_id: makes a static member, which keeps its partitions over a short restart.
@@ -110,7 +112,7 @@ class Consumer(Assignments):
         enable_auto_commit: bool = True,
         auto_commit_interval_ms: float = 5_000,
         poll_interval_ms_max: float = 300_000,
-        fetch_bytes_max: int = 1 << 20,
+        fetch_bytes_max: int = FETCH_BYTES_DEFAULT,
         fetch_wait_ms_max: float = 500,
         prefetch_bytes_max: int = 16 << 20,
         check_crcs: bool = True,

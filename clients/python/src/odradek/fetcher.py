@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
@@ -19,7 +20,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from odradek.connection import Outcome
 from odradek.options import ConsumerOptions
 from odradek.protocol.batch import CHECKSUM_START, CONTROL_MASK, BatchHeader, checksum, iterate_headers
-from odradek.protocol.errors import CorruptMessage, OdradekError, OffsetOutOfRange
+from odradek.protocol.errors import CorruptMessage, OdradekError, OffsetOutOfRange, RequestTimedOut
 from odradek.protocol.messages import Fetch
 from odradek.session import Backoff, Session
 
@@ -27,6 +28,10 @@ logger = logging.getLogger("odradek")
 
 FETCH_BYTES_SHARE_MIN: Final = 64 * 1024
 """Many partitions share the prefetch bound; a single fetch still asks for this much."""
+FETCH_BYTES_FIRST: Final = 1 << 20
+"""What a partition is asked for at first: the first records are there soon."""
+FETCH_GROWS_WITHIN_S: Final = 1.0
+"""Full answers double what is asked for next, unless they took so long: a slow link must not be late."""
 FETCH_TIMEOUT_GRACE_S: Final = 5.0
 """A long poll is late when it takes this much longer than it may wait."""
 FETCH_WAIT_MS_PER_PARTITION: Final = 5
@@ -68,6 +73,7 @@ class PartitionReader:
         "current",
         "dropped",
         "error",
+        "fetch_bytes",
         "fetch_offset",
         "fetches",
         "fetching",
@@ -93,6 +99,8 @@ class PartitionReader:
         self.records: Iterator[Any] = _NOTHING
         self._opened: FetchedBatch | None = None
         self.buffered_bytes = 0
+        self.fetch_bytes = FETCH_BYTES_FIRST
+        """What the next fetch asks for where the bounds of the consumer leave room."""
         self.generation = 0
         self.fetching = False
         self.fetches = 0
@@ -117,6 +125,15 @@ class PartitionReader:
     def opened(self) -> bool:
         """Whether ``records`` are those of a batch that is not finished."""
         return self._opened is not None
+
+    def adapt_fetch_bytes(self, received_bytes: int, elapsed_s: float, bytes_max: int) -> None:
+        """A quick and full answer: the next fetch asks for twice as much, of which each byte is cheaper."""
+        if 2 * received_bytes >= self.fetch_bytes and elapsed_s < FETCH_GROWS_WITHIN_S:
+            self.fetch_bytes = max(self.fetch_bytes, min(2 * self.fetch_bytes, bytes_max))
+
+    def shrink_fetch_bytes(self) -> None:
+        """An answer that did not come in time may have been too large for the link."""
+        self.fetch_bytes = max(self.fetch_bytes // 2, FETCH_BYTES_SHARE_MIN)
 
     def seek(self, offset: int) -> None:
         """Go on at ``offset``; what was fetched is forgotten, and what is being fetched will be."""
@@ -224,7 +241,9 @@ class Fetcher:
             topic=reader.key.topic,
             partition=reader.key.partition,
             offset=reader.fetch_offset,
-            max_bytes=min(self._options.fetch_bytes_max, max(share, FETCH_BYTES_SHARE_MIN)),
+            max_bytes=min(
+                reader.fetch_bytes, self._options.fetch_bytes_max, max(share, FETCH_BYTES_SHARE_MIN)
+            ),
             max_wait_ms=wait_ms,
             format="batch",
         )
@@ -233,18 +252,19 @@ class Fetcher:
             request.offset = reader.fetch_offset
             reader.fetching = True
         reader.fetches += 1
+        asked_s = time.monotonic()
         self._session.submit_to_partition(
             *reader.key,
             request,
             (),
-            lambda outcome: self._fetched(reader, generation, outcome),
+            lambda outcome: self._fetched(reader, generation, asked_s, outcome),
             timeout_s=wait_ms / 1000 + FETCH_TIMEOUT_GRACE_S,
         )
 
     def _buffered_bytes(self) -> int:
         return sum(reader.buffered_bytes for reader in self._readers.values())
 
-    def _fetched(self, reader: PartitionReader, generation: int, outcome: Outcome) -> None:
+    def _fetched(self, reader: PartitionReader, generation: int, asked_s: float, outcome: Outcome) -> None:
         reader.fetches -= 1
         if reader.dropped:
             return
@@ -257,6 +277,9 @@ class Fetcher:
                     self._make_sure(reader)
                 else:
                     self._take(reader, generation, outcome)
+                    elapsed_s = time.monotonic() - asked_s
+                    received_bytes = sum(map(len, outcome.frames))
+                    reader.adapt_fetch_bytes(received_bytes, elapsed_s, self._options.fetch_bytes_max)
             except OdradekError as error:
                 self._set_error(reader, error)
         self._fetch(reader)
@@ -291,6 +314,8 @@ class Fetcher:
         if not error.retriable:
             self._set_error(reader, error)
             return
+        if isinstance(error, RequestTimedOut):
+            reader.shrink_fetch_bytes()
         reader.retrying = reader.unsure = True
         self._session.network.call_later(reader.backoff.next_s(), lambda: self._look_up(reader))
 

@@ -21,6 +21,8 @@ RECORD_BYTES_MAX: Final = FRAME_BYTES_MAX - 4096
 """A larger record would not fit one frame and would cost the connection."""
 BATCH_BYTES_DEFAULT: Final = 1_000_000
 """Just under a topic's default ``max.message.bytes``: the largest unit of work that any topic takes."""
+FETCH_BYTES_DEFAULT: Final = 4 << 20
+"""A fetch has a price of its own in both processes; with batches of 1 MB it is shared by four of them."""
 IN_FLIGHT_IDEMPOTENT_MAX: Final = 5
 """A partition remembers this many batches of a producer, so a retry further back would not be recognized."""
 
@@ -159,7 +161,7 @@ class ConsumerOptions:
     enable_auto_commit: bool = True
     auto_commit_interval_ms: float = 5_000
     poll_interval_ms_max: float = 300_000
-    fetch_bytes_max: int = 1 << 20
+    fetch_bytes_max: int = FETCH_BYTES_DEFAULT
     fetch_wait_ms_max: float = 500
     prefetch_bytes_max: int = 16 << 20
     check_crcs: bool = True
