@@ -54,9 +54,9 @@ def measure_here(target: Target, workload: Workload) -> Result:
 
 
 @contextmanager
-def topic(target: Target, partitions: int) -> Iterator[Target]:
-    """TOPIC, made now; it stays."""
-    named = msgspec.structs.replace(target, topic=TOPIC)
+def topic(target: Target, partitions: int, name: str = TOPIC) -> Iterator[Target]:
+    """A topic of that name, made now; it stays."""
+    named = msgspec.structs.replace(target, topic=name)
     with client_module(named).topic_of(named, partitions, keep=True):
         yield named
 

@@ -163,11 +163,19 @@ def _sections() -> list[Section]:
             "1,000 partitions",
             "thousand",
             "Made, then a record to each, until all are acknowledged; memory at that time; then the "
-            "throughput of one producer (100 B) to all of them, beside the same with 8 partitions.",
+            "throughput of one producer (100 B) to all of them, in turns with 8 partitions beside them, "
+            "to which the ratio is; before they were made 8 partitions were loaded, too.",
             [
                 {
                     figure.name: figure
-                    for figure in (life.READY, life.MEMORY, life.MANY_PRODUCE, life.MANY_TO_FEW)
+                    for figure in (
+                        life.READY,
+                        life.MEMORY,
+                        life.FEW_BEFORE,
+                        life.FEW_BESIDE,
+                        life.MANY_PRODUCE,
+                        life.MANY_TO_FEW,
+                    )
                 }
             ],
         ),

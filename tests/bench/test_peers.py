@@ -17,6 +17,7 @@ from bench.peers.bars import Bar, Panel, chart
 from bench.peers.event_loop import EventLoop, Inbox, Outbox
 from bench.peers.findings import Failure, Figure, Findings, Value, merged, read
 from bench.peers.goals import GOALS, Goal
+from bench.peers.life import in_turns
 from bench.peers.peer import Facts, Peer, Running
 from bench.peers.session import Recorder, Session
 from bench.peers.window import Window
@@ -295,6 +296,11 @@ def test_what_is_left_when_the_time_ends_is_a_failure_each(
     assert {value.figure.case for value in findings.values} == {CASES[0].name, CASES[1].name}
     assert [failure.case for failure in findings.failures] == [case.name for case in CASES[2:]]
     assert "time of the run" in findings.failures[0].why
+
+
+def test_what_changes_by_and_by_does_not_tell_few_partitions_from_many() -> None:
+    rates = iter((400.0, 300.0, 200.0, 100.0))
+    assert in_turns(lambda: next(rates), lambda: next(rates)) == (250.0, 250.0)
 
 
 def test_patience_ends_a_moment_after_the_load() -> None:
