@@ -5,6 +5,7 @@ Nothing here makes a ZeroMQ context: sockets inherited over a fork hang.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import signal
@@ -21,7 +22,9 @@ import supervisor.processes
 import transport.host
 from actors.messages import ChildBeat
 from odradek.protocol.codec import Encoding, encode, public_decoder
+from odradek.protocol.errors import OdradekError
 from supervisor.codec_alone import load_codec_alone
+from supervisor.holes import fill_holes
 from transport.control import child_decoder
 from transport.links import inner_decoder
 
@@ -54,6 +57,15 @@ child_decoder()
 for encoding in Encoding:
     encode(ChildBeat(name="", incarnation=0), encoding)
 
+# Where it is not possible, each process learns by itself, and needs more memory.
+with contextlib.suppress(OSError, OdradekError):
+    importlib.import_module("supervisor.rehearsal").rehearse()
+
+# The first call copies the environment, to have its place for the title.
+setproctitle.getproctitle()
+
 gc.collect()
+FILLED = fill_holes()
+"""Kept, or the holes were there again."""
 # The collector writes into the objects it looks at; frozen ones it leaves alone, and their pages shared.
 gc.freeze()

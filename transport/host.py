@@ -33,7 +33,7 @@ from transport.control import child_decoder, control_identity
 from transport.frames import MalformedError, read_request, reply_frames
 from transport.keys import KeyPair
 from transport.links import Links, inner_decoder, read_answer, stamp
-from transport.multipart import receive, send
+from transport.multipart import receive, receive_waiting, send
 from transport.outbox import PEER_BYTES_MAX, PROCESS_BYTES_MAX, Outbox, reply_size_bytes
 from transport.ownmemory import allocated_memory_bytes
 from transport.sockets import (
@@ -338,11 +338,7 @@ class Host:
     def _read_requests(self, name: str, socket: Socket, actor: Actor, now: Moment) -> None:
         taken_bytes, given_before_bytes = 0, self._given_bytes
         decoder = self._inner_decoder if name == "inner" and self._inner_decoder else self._public_decoder
-        for _ in range(INBOX_MESSAGES_MAX):
-            try:
-                frames = receive(socket)
-            except zmq.Again:
-                return
+        for frames in receive_waiting(socket, INBOX_MESSAGES_MAX):
             caller = self._caller(name, frames[-1])
             if caller is None:
                 continue

@@ -3,6 +3,9 @@
 Handing a sync to a thread and back costs two wake-ups and a fight for the interpreter's lock, about
 0.1 ms. While syncs take less than INLINE_SYNC_S_MAX they run on the loop: requests that arrive meanwhile
 gather in ZeroMQ's queue all the same. One slow sync, and the next goes to the thread.
+
+The first runs on the loop, too: the log was opened there with syncs of its own, so a disk that hangs has
+hung before. The thread starts with the first ticket that is for it, which with a quick disk never comes.
 """
 
 from __future__ import annotations
@@ -32,9 +35,8 @@ class Syncer:
         os.set_blocking(self.wakeup_fd, False)
         os.set_blocking(self._notify_fd, False)
         self._in_flight = 0
-        self._last_sync_s = INLINE_SYNC_S_MAX
-        self._thread = threading.Thread(target=self._run, name="syncer", daemon=True)
-        self._thread.start()
+        self._last_sync_s = 0.0
+        self._thread: threading.Thread | None = None
 
     @property
     def idle(self) -> bool:
@@ -45,6 +47,9 @@ class Syncer:
         """The outcome where the disk is quick, else None: then it is taken later."""
         if self._in_flight == 0 and self._last_sync_s < INLINE_SYNC_S_MAX:
             return self._sync(ticket)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="syncer", daemon=True)
+            self._thread.start()
         self._in_flight += 1
         self._tickets.put(ticket)
         return None
@@ -61,8 +66,9 @@ class Syncer:
 
     def close(self) -> None:
         """Waits for the ticket that runs."""
-        self._tickets.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._tickets.put(None)
+            self._thread.join()
         os.close(self.wakeup_fd)
         os.close(self._notify_fd)
 
@@ -79,7 +85,7 @@ class Syncer:
         finally:
             self._last_sync_s = time.monotonic() - started_s
 
-    def _run(self) -> None:
+    def _serve(self) -> None:
         while (ticket := self._tickets.get()) is not None:
             self._done.append(self._sync(ticket))
             # A full pipe has woken the loop already.

@@ -292,6 +292,13 @@ def test_peers_that_vanish_and_peers_that_speak_another_language(running: Runnin
 # -- the disk ----------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the last sync had been slow: the next runs on the thread."""
+    monkeypatch.setattr("transport.syncer.INLINE_SYNC_S_MAX", 0.0)
+
+
+@pytest.mark.usefixtures("slow_disk")
 def test_the_loop_serves_while_a_sync_runs(running: Running) -> None:
     running.actor.gate.clear()
     writer, other = running.client(), running.client()
@@ -303,6 +310,7 @@ def test_the_loop_serves_while_a_sync_runs(running: Running) -> None:
     assert json.loads(writer.recv())["id"] == 1
 
 
+@pytest.mark.usefixtures("slow_disk")
 def test_stop_waits_for_the_sync_that_is_out_and_still_beats(running: Running) -> None:
     running.actor.gate.clear()
     writer = running.client()
@@ -317,6 +325,7 @@ def test_stop_waits_for_the_sync_that_is_out_and_still_beats(running: Running) -
     assert running.actor.stopped
 
 
+@pytest.mark.usefixtures("slow_disk")
 def test_a_last_sync_that_fails_is_no_good_end(running: Running) -> None:
     running.actor.gate.clear()
     running.actor.disk_fails = True

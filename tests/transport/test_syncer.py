@@ -75,34 +75,63 @@ def test_more_results_than_the_pipe_holds_are_all_there(syncer: Syncer) -> None:
     assert len(take(syncer, 70_000)) == 70_000
 
 
-def test_close_waits_for_the_ticket_that_runs() -> None:
+def test_close_waits_for_the_ticket_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transport.syncer.INLINE_SYNC_S_MAX", 0.0)
     syncer = Syncer()
     ticket = Ticket()
-    syncer.run(ticket)
+    assert syncer.run(ticket) is None
     syncer.close()
-    assert ticket.thread is not None
+    assert ticket.thread not in {None, threading.get_ident()}
 
 
-def test_on_a_quick_disk_the_second_ticket_runs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_quick_disk_every_ticket_runs_at_once_and_no_thread_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("transport.syncer.INLINE_SYNC_S_MAX", 1e9)
+    threads_before = threading.active_count()
     syncer = Syncer()
-    first, failed = Ticket(), OSError(errno.EIO, "lost")
-    assert syncer.run(first) is None, "nothing is known of the disk yet"
-    assert take(syncer, 1) == [Synced(first)]
-    second, third = Ticket(), Ticket(failed)
+    first, second, failed = Ticket(), Ticket(), OSError(errno.EIO, "lost")
+    third = Ticket(failed)
+    assert syncer.run(first) == Synced(first)
     assert syncer.run(second) == Synced(second)
     assert syncer.run(third) == Synced(third, failed)
-    assert second.thread == threading.get_ident()
+    assert {first.thread, second.thread, third.thread} == {threading.get_ident()}
     assert syncer.idle
+    assert syncer.take() == []
+    assert not select.select([syncer.wakeup_fd], [], [], 0)[0], "nobody is woken for what was told at once"
+    assert threading.active_count() == threads_before
+    syncer.close()
+
+
+def test_behind_a_slow_ticket_the_next_goes_to_the_thread_until_one_is_quick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    syncer = Syncer()
+    monkeypatch.setattr("transport.syncer.INLINE_SYNC_S_MAX", 1e9)
+    assert syncer.run(Ticket()) is not None
+    monkeypatch.setattr("transport.syncer.INLINE_SYNC_S_MAX", 0.0)  # as if it had been slow
+    slow = Ticket()
+    assert syncer.run(slow) is None
+    assert take(syncer, 1) == [Synced(slow)]
+    assert slow.thread != threading.get_ident()
+    monkeypatch.setattr("transport.syncer.INLINE_SYNC_S_MAX", 1e9)
+    quick = Ticket()
+    assert syncer.run(quick) == Synced(quick)
     syncer.close()
 
 
 def test_no_ticket_overtakes_one_that_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transport.syncer.INLINE_SYNC_S_MAX", 1e9)
+    monkeypatch.setattr("transport.syncer.INLINE_SYNC_S_MAX", 0.0)
     syncer = Syncer()
     gate = threading.Event()
     tickets = [Ticket(gate=gate), Ticket()]
-    assert [syncer.run(ticket) for ticket in tickets] == [None, None]
+    assert syncer.run(tickets[0]) is None
+    monkeypatch.setattr("transport.syncer.INLINE_SYNC_S_MAX", 1e9)
+    assert syncer.run(tickets[1]) is None, "the disk is quick, but one is out"
     gate.set()
     assert [synced.ticket for synced in take(syncer, 2)] == tickets
     syncer.close()
+
+
+def test_a_syncer_that_had_nothing_to_do_closes() -> None:
+    Syncer().close()
