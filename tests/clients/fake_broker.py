@@ -281,6 +281,10 @@ class FakeBroker:
         else:
             socket.send_multipart(out)
 
+    def held(self, kind: type[m.Request]) -> int:
+        """How many requests of a kind came since it was ``paused``."""
+        return sum(isinstance(self._decoder.decode(frames[1])[0], kind) for _, frames in self._held)
+
     def resume(self) -> None:
         with self.changed:
             self.paused = False

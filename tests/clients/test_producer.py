@@ -7,6 +7,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from odradek.protocol.errors import (
     UnsupportedCompressionType,
 )
 from odradek.protocol.partitioning import REMEMBERED_KEYS_MAX, partition_for_key, positive_hash
+from odradek.queues import LONE_FLYING_MAX
 from tests.clients.fake_broker import FakeBroker, Partition
 from tests.support.ports import lasting_ports
 
@@ -327,6 +329,40 @@ def test_without_idempotence_one_batch_is_in_flight(broker: FakeBroker) -> None:
         producer.send_many("events", numbered(1_000)).wait(WAIT_S)
         assert producer.options.in_flight_max == 1
     assert broker.values("events") == numbered(1_000)
+
+
+def test_lone_records_do_not_wait_for_each_other_until_some_are_on_their_way(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        producer.send("events", b"first").result(WAIT_S)
+        broker.paused = True
+        while (held := broker.held(m.Produce)) < LONE_FLYING_MAX:
+            producer.send("events", b"alone")
+            broker.wait_for(partial(_holds, broker, held + 1))
+        handles = [producer.send("events", value) for value in numbered(10)]
+        broker.resume()
+        handles[-1].result(WAIT_S)
+    sizes = [header.record_count for header, _ in broker.topics["events"][0].batches]
+    assert sizes == [1] + [1] * LONE_FLYING_MAX + [10]
+
+
+def _holds(broker: FakeBroker, produce_requests: int) -> bool:
+    return broker.held(m.Produce) == produce_requests
+
+
+def test_records_gather_behind_a_batch_of_several(broker: FakeBroker) -> None:
+    with Producer(broker.endpoint) as producer:
+        producer.send("events", b"first").result(WAIT_S)
+        broker.paused = True
+        producer.send_many("events", numbered(5))
+        broker.wait_for(lambda: broker.held(m.Produce) == 1)
+        producer.send("events", b"gathers")
+        looked = threading.Event()
+        producer._session.network.call(looked.set)
+        assert looked.wait(WAIT_S), "the I/O thread has had its chance to send that record alone"
+        last = producer.send("events", b"gathers, too")
+        broker.resume()
+        last.result(WAIT_S)
+    assert [header.record_count for header, _ in broker.topics["events"][0].batches] == [1, 5, 2]
 
 
 def test_linger_gathers(broker: FakeBroker) -> None:

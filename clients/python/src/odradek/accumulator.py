@@ -208,7 +208,7 @@ class Accumulator:
 
     def notify(self, queue: PartitionQueue, *, opened: bool) -> None:
         """Tell the I/O thread of a batch that it may send now; of others it will learn by itself."""
-        if opened and not queue.notified and (not queue.sent or self._options.linger_ms):
+        if opened and not queue.notified and (queue.open_may_leave or self._options.linger_ms):
             queue.notified = True
             self._session.network.call(self._dispatch, queue)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from odradek.batches import Batch
 from odradek.connection import Timer
 from odradek.protocol.errors import OdradekError
 from odradek.session import Backoff
+
+LONE_FLYING_MAX: Final = 3
+"""While so few batches are on their way, each of one record, the next one need not wait for them: records
+come hardly faster than they are acknowledged. A faster producer gathers: more batches would cost more."""
 
 
 def no_open_batch(_: object) -> NoReturn:
@@ -67,3 +71,9 @@ class PartitionQueue:
     def busy(self) -> bool:
         """Whether anything waits or is on its way."""
         return bool(self.sent or self.pending or self.open is not None)
+
+    @property
+    def open_may_leave(self) -> bool:
+        """Whether the open batch need not wait for those that are on their way."""
+        sent = self.sent
+        return not sent or (len(sent) < LONE_FLYING_MAX and all(batch.count == 1 for batch in sent))

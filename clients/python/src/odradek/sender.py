@@ -124,7 +124,7 @@ class Sender:
             return None
         linger_s = self._options.linger_ms / 1000
         wait_s = batch.opened_at + linger_s - time.monotonic()
-        if self.flushing or (wait_s <= 0 and (linger_s or not queue.sent)):
+        if self.flushing or (wait_s <= 0 and (linger_s or queue.open_may_leave)):
             if not (self.flushing or self._rounds.admits(queue)):
                 self._await_round()
                 return None
