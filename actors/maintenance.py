@@ -56,7 +56,7 @@ class Maintenance:
     def deadline(self) -> float | None:
         """The monotonic second of the next pass or of the next job that waits for its time."""
         due = [] if self._pass_due_s is None else [self._pass_due_s]
-        if self._pass_due_s is not None and self._log.settings.compacts and self._cleaning is None:
+        if self._pass_due_s is not None and self._log.settings.compacts and not self._cleaning_runs:
             due.append(self._check_due_s)
         if self._waiting and self._working is None:
             due.append(self._waiting[0][0])
@@ -89,15 +89,21 @@ class Maintenance:
 
     # -- compaction
 
+    @property
+    def _cleaning_runs(self) -> bool:
+        return self._cleaning is not None and self._working is self._cleaning
+
     def _plan_cleaning(self, now: Moment) -> list[Effect]:
         """A compaction where one is due; none goes on where the topic's policy has changed."""
-        runs = self._cleaning is not None and self._working is self._cleaning
-        if self._cleaning is not None and not runs and not self._log.settings.compacts:
+        if self._cleaning is not None and not self._cleaning_runs and not self._log.settings.compacts:
             self._log.give_up_cleaning()
             self._cleaning = None
-        if self._cleaning is not None or now.monotonic_s < self._check_due_s:
+        if self._cleaning_runs or now.monotonic_s < self._check_due_s:
             return []
         self._check_due_s = now.monotonic_s + self._check_interval_s
+        if self._cleaning is not None:
+            self._log.checkpoint()  # it waits for one that could not be written
+            return []
         effects = self._watch_clock(now)
         if now.monotonic_s >= self._held_until_s:
             self._cleaning = self._log.plan_cleaning(now.wall_ms, self._free_bytes_min)
@@ -143,8 +149,6 @@ class Maintenance:
         return [Work(self._working)] if self._working is not None else []
 
     def _pass(self, now: Moment) -> list[Effect]:
-        if self._cleaning is not None and self._working is not self._cleaning:
-            self._log.checkpoint()  # it waits for one that could not be written
         effects = self._watch_clock(now)
         trusted = now.monotonic_s >= self._held_until_s
         try:

@@ -440,6 +440,9 @@ class Log:
         It may run on any thread; hand it to ``cleaning_done`` after each run. Of the disk ``free_bytes_min``
         stay free.
         """
+        if self._state.checkpoint_due:
+            # The next pass waits for the checkpoint of the last one, and of a quiet log no sync brings it.
+            self.checkpoint()
         return self._cleaner.plan(self._busy(), wall_ms, free_bytes_min)
 
     def cleaning_done(self, cleaning: Cleaning, error: OSError | None) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from odradek.protocol.batch import DELETE_HORIZON_MASK, checksum, iterate_headers, read_header
+from odradek.protocol.batch import DELETE_HORIZON_MASK, check_batch, checksum, iterate_headers, read_header
 from odradek.protocol.records import decode_batches
 from partitions.cleaning import SLICE_RECORDS
 from partitions.compaction import GROUP_SEGMENTS_MAX, Span, decide_compaction, group_segments
@@ -353,6 +353,38 @@ def test_records_may_be_deleted_from_the_start_while_a_pass_runs() -> None:
 def records_of_closed(disk: SimDisk) -> list[Kept]:
     disk.release()
     return records_of(open_log(disk, COMPACT))
+
+
+@pytest.mark.parametrize("slow", ["the last sync", "the checkpoint"])
+def test_what_was_written_last_is_compacted_though_nothing_is_written_any_more(slow: str) -> None:
+    """A pass that ends while the last sync runs leaves its checkpoint to a next sync, which never comes."""
+    disk = SimDisk()
+    log = closed_log(disk, keyed(200))
+    cleaning = log.plan_cleaning(NOW_MS)
+    assert cleaning is not None
+    list(cleaning.run())
+    while not cleaning.complete:
+        log.cleaning_done(cleaning, None)
+        list(cleaning.run())
+    for batch in keyed(200, first=200):
+        log.append(batch, check_batch(batch), NOW_MS)
+    log.write()
+    ticket = log.sync_begin()
+    assert ticket is not None
+    if slow == "the last sync":
+        log.cleaning_done(cleaning, None)
+        ticket.run()
+        log.sync_done(ticket, None)
+    else:
+        ticket.run()
+        log.sync_done(ticket, None)
+        disk.capacity = disk.used()
+        log.cleaning_done(cleaning, None)
+        disk.capacity = None
+    assert clean(log) >= 1
+    active = active_base(log)
+    keys = [record.key for record in records_of(log) if record.offset < active]
+    assert len(keys) == len(set(keys))
 
 
 def test_a_pass_that_is_given_up_leaves_nothing_behind() -> None:
