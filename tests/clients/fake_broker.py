@@ -252,7 +252,8 @@ class FakeBroker:
                 self.changed.notify_all()
 
     def _receive(self, socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
-        if self.paused:
+        if self.paused or self._held:
+            # What came before and is held goes first: a broker takes a connection's requests in order.
             self._held.append((socket, frames))
             return
         identity, header, *payload = frames
