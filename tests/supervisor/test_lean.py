@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
-from pathlib import Path
 
 from supervisor.version import VERSION
+from tests.support.interpreter import PROJECT, run_python
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
 HEAVY = ("importlib.metadata", "email", "asyncio", "ssl", "aiokafka.client", "hypothesis", "rich", "typer")
-TIMEOUT_S = 60
-
-
-def _python(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=True,
-        cwd=PROJECT,
-    )
-    return done.stdout
 
 
 def _loaded(modules: str) -> set[str]:
-    return set(_python(f"import {modules}, sys; print(' '.join(sys.modules))").split())
+    return set(run_python(f"import {modules}, sys; print(' '.join(sys.modules))").split())
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -48,9 +32,9 @@ def test_what_the_fork_server_loads_is_lean() -> None:
 def test_the_checksum_alone_is_the_checksum() -> None:
     known = "0xe3069283"  # of "123456789", from RFC 3720's CRC-32C
     code = "import supervisor.crc32c_alone, crc32c; print(hex(crc32c.crc32c(b'123456789')))"
-    assert _python(code).strip() == known
+    assert run_python(code) == known
 
 
 def test_whoever_has_the_whole_package_keeps_it() -> None:
     code = "import crc32c, supervisor.crc32c_alone; print(crc32c.__version__)"
-    assert _python(code).strip()
+    assert run_python(code)

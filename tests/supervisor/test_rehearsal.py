@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,29 +10,15 @@ import pytest
 from partitions.files import Files, write_all
 from supervisor.holes import POOL_BYTES, SIZE_FILLED_BYTES_MAX, fill_holes
 from supervisor.rehearsal import ROUNDS, TURNS, MemoryFiles, rehearse
+from tests.support.interpreter import run_python
 
 REPLIES_PER_TURN = 8
 """Four requests, each from a client and from a router."""
 FILLED_BYTES_MAX = 16 << 20
-TIMEOUT_S = 60
-PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
 def open_descriptors() -> set[Path]:
     return {path for path in Path("/proc/self/fd").iterdir() if path.exists()}
-
-
-def python(code: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=True,
-        cwd=PROJECT,
-        env={**os.environ, **environment},
-    )
-    return done.stdout.strip()
 
 
 def test_every_request_of_the_rehearsal_is_answered_and_nothing_stays_open() -> None:
@@ -87,7 +70,7 @@ def test_the_fork_server_rehearses() -> None:
         "import supervisor.crc32c_alone, supervisor.preload\n"
         "print(*made)"
     )
-    assert any(name.endswith(".log") for name in python(code).split())
+    assert any(name.endswith(".log") for name in run_python(code).split())
 
 
 REFUSED_BY_THE_SYSTEM = f"""
@@ -107,7 +90,7 @@ def test_the_fork_server_starts_where_there_are_no_files_in_memory(refused: str,
     failed = (
         "try:\n    supervisor.rehearsal.rehearse()\nexcept Exception as e:\n    print(type(e).__name__)\n"
     )
-    assert python(f"import os\n{refused}{loaded}{failed}").split() == ["True", error]
+    assert run_python(f"import os\n{refused}{loaded}{failed}").split() == ["True", error]
 
 
 def test_new_objects_lie_side_by_side_where_the_holes_are_filled() -> None:
@@ -116,7 +99,7 @@ def test_new_objects_lie_side_by_side_where_the_holes_are_filled() -> None:
         "new = {size: [bytes(size) for _ in range(10)] for size in range(15, 480, 16)}\n"
         f"print(*(len({{id(one) // {POOL_BYTES} for one in some}}) for some in new.values()))"
     )
-    pools = [int(word) for word in python(code).split()]
+    pools = [int(word) for word in run_python(code).split()]
     # One pool for each size, and a second where the first was full or something was given back since.
     assert sum(pools) < len(pools) * 1.5
 
@@ -124,7 +107,7 @@ def test_new_objects_lie_side_by_side_where_the_holes_are_filled() -> None:
 @pytest.mark.parametrize("allocator", ["pymalloc", "malloc"])
 def test_what_fills_is_bounded_whatever_allocates(allocator: str) -> None:
     code = "from supervisor.holes import fill_holes\nprint(sum(map(len, fill_holes())))"
-    assert 0 < int(python(code, PYTHONMALLOC=allocator)) < FILLED_BYTES_MAX
+    assert 0 < int(run_python(code, PYTHONMALLOC=allocator)) < FILLED_BYTES_MAX
 
 
 def test_no_filling_is_larger_than_a_size_may_take() -> None:
