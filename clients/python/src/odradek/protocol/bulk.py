@@ -32,15 +32,16 @@ from odradek.protocol.batch import (
 from odradek.protocol.deflate import deflate
 
 BLOCK_RECORDS_MAX: Final = 512
-"""So many records are put together at a time: more would leave the processor's cache before they are used."""
+BLOCK_BYTES: Final = 96 << 10
+"""So many records, or of this size by the first one, are put together at a time: more would leave the
+processor's cache before they are used, and blocks of 128 KiB come from the system, page by page."""
+BLOCK_RECORDS_MIN: Final = 16
+RECORD_OVERHEAD_BYTES_MAX: Final = 32
+"""What a record without key and headers takes beside its value, at most."""
 BULK_RECORDS_MAX: Final = 1 << 17
 """A batch with so many records is full, however small they are."""
 LENGTHS_MAX: Final = 4_096
 """Lengths of values for which it is remembered what stands around them, for each width and time."""
-LARGE_VALUE_BYTES_MIN: Final = 512
-"""Values of this size on average are copied into the finished batch only: one more copy would cost more."""
-RECORD_OVERHEAD_BYTES_MAX: Final = 32
-"""What a record without key and headers takes beside its value, at most."""
 _BANDS: Final = (0, 1 << 6, 1 << 13, 1 << 20)
 """Where the varint of an offset delta becomes a byte longer."""
 _NULL: Final = b"\x01"
@@ -78,7 +79,8 @@ def varint(number: int) -> bytes:
 class _Heads(dict[int, bytes]):
     """What stands before a record's offset delta, by the length of its value, which has no key.
 
-    The end of the record before is in front: it has no headers.
+    The end of the record before is in front: it has no headers. It holds for records with one timestamp whose
+    offset deltas are varints of one width, and puts such records together.
     """
 
     def __init__(self, delta_bytes: int, timestamp_delta: int) -> None:
@@ -93,6 +95,41 @@ class _Heads(dict[int, bytes]):
         body_bytes = len(self._time) + self._delta_bytes + value_bytes + 1
         head = self[length] = b"\0" + varint(body_bytes) + self._time
         return head
+
+    def _record_bytes(self, length: int) -> int:
+        return len(self[length]) + self._delta_bytes + len(_LENGTHS[length]) + length
+
+    def count_alike(self, room_bytes: int, values: Sequence[bytes]) -> int:
+        """How many fit of values that have one length; what fits leaves a byte."""
+        return max(0, (room_bytes - 1) // self._record_bytes(len(values[0])))
+
+    def count_any(self, room_bytes: int, values: Sequence[bytes]) -> int:
+        """How many fit of values that have any length."""
+        if sum(map(len, values)) + len(values) * RECORD_OVERHEAD_BYTES_MAX < room_bytes:
+            return len(values)
+        return bisect_left(list(accumulate(map(self._record_bytes, map(len, values)))), room_bytes)
+
+    def join_alike(self, place: int, values: Sequence[bytes]) -> Sequence[bytes | bytearray]:
+        """Records with such values, whose offset deltas begin at ``place`` of those that are as wide."""
+        length, count = len(values[0]), len(values)
+        head, tail = self[length], _LENGTHS[length]
+        between = bytearray(self._delta_bytes).join((head, tail))
+        data = between.join(values)
+        columns = _columns(self._delta_bytes)
+        for column_at, column in enumerate(columns, length + len(head)):
+            data[column_at :: len(between) + length] = column[place + 1 : place + count]
+        return head[1:], bytes(column[place] for column in columns), tail, data, b"\0"
+
+    def join_any(self, place: int, values: Sequence[bytes]) -> Sequence[bytes]:
+        """Records with values of any length; ``place`` is as above."""
+        count = len(values)
+        pieces = [b"\0"] * (4 * count + 1)
+        pieces[0:-1:4] = map(self.__getitem__, map(len, values))
+        pieces[1:-1:4] = _varints(self._delta_bytes)[place : place + count]
+        pieces[2:-1:4] = map(_LENGTHS.__getitem__, map(len, values))
+        pieces[3:-1:4] = values
+        pieces[0] = pieces[0][1:]
+        return (b"".join(pieces),)
 
 
 class _Lengths(dict[int, bytes]):
@@ -171,8 +208,8 @@ class BulkBuilder:
         first, end = index, index + len(values) - position
         while index < end and index < BULK_RECORDS_MAX:
             delta_bytes = 1 if index < _BANDS[1] else 2 if index < _BANDS[2] else 3
-            stop = min(end, index + BLOCK_RECORDS_MAX, _BANDS[delta_bytes])
             here = position + index - first
+            stop = min(end, index + _block_records(values[here]), _BANDS[delta_bytes])
             block = values[here : here + stop - index]
             taken = self._take(index, delta_bytes, timestamp, block)
             index += taken
@@ -229,23 +266,18 @@ class BulkBuilder:
         """As many of a block as fit, whose offset deltas take so many bytes each."""
         if set(map(type, values)) != _BYTES_ALONE:
             return self._take_each(index, timestamp, values)
-        lengths = list(map(len, values))
         heads = _heads(delta_bytes, timestamp - self._base_from(timestamp))
-        count = self._count_fitting(index, delta_bytes, lengths, heads)
-        if count < len(values):
-            if not count:
-                return 0
-            values, lengths = values[:count], lengths[:count]
+        alike = len(set(map(len, values))) == 1
+        room_bytes = self._bytes_max - self.size()
+        count = heads.count_alike(room_bytes, values) if alike else heads.count_any(room_bytes, values)
+        # The first record of a batch always fits.
+        values = values[: max(count, 0 if index else 1)]
+        if not values:
+            return 0
         place = index - _BANDS[delta_bytes - 1]
-        if lengths[0] < LARGE_VALUE_BYTES_MIN and lengths.count(lengths[0]) == count:
-            data = _join_alike(place, delta_bytes, heads, values)
-            self._add([data], len(data), index + count, timestamp)
-            return count
-        pieces = _lay_out(place, delta_bytes, heads, values, lengths)
-        if sum(lengths) < LARGE_VALUE_BYTES_MIN * count:
-            pieces = [b"".join(pieces)]
-        self._add(pieces, sum(map(len, pieces)), index + count, timestamp)
-        return count
+        pieces = heads.join_alike(place, values) if alike else heads.join_any(place, values)
+        self._add(pieces, sum(map(len, pieces)), index + len(values), timestamp)
+        return len(values)
 
     def _take_each(self, index: int, timestamp: int, values: Sequence[Any]) -> int:
         for taken, value in enumerate(values):
@@ -256,41 +288,12 @@ class BulkBuilder:
                 return taken
         return len(values)
 
-    def _count_fitting(self, index: int, delta_bytes: int, lengths: list[int], heads: _Heads) -> int:
-        """How many values fit: the first of a batch always does."""
-        room_bytes = self._bytes_max - self.size()
-        if sum(lengths) + len(lengths) * RECORD_OVERHEAD_BYTES_MAX < room_bytes:
-            return len(lengths)
-        sizes = (len(heads[length]) + delta_bytes + len(_LENGTHS[length]) + length for length in lengths)
-        fitting = bisect_left(list(accumulate(sizes)), room_bytes)
-        return max(fitting, 0 if index else 1)
 
-
-def _join_alike(place: int, delta_bytes: int, heads: _Heads, values: Sequence[bytes]) -> bytearray:
-    """Records whose values have one length. ``place`` is the first one's among those of its width."""
-    length = len(values[0])
-    head = heads[length]
-    between = head + bytes(delta_bytes) + _LENGTHS[length]
-    data = bytearray(between[1:])
-    data += between.join(values)
-    data += b"\0"
-    record_bytes = len(between) + length
-    for number, column in enumerate(_columns(delta_bytes)):
-        data[len(head) - 1 + number :: record_bytes] = column[place : place + len(values)]
-    return data
-
-
-def _lay_out(
-    place: int, delta_bytes: int, heads: _Heads, values: Sequence[bytes], lengths: list[int]
-) -> list[bytes]:
-    """Records whose values have any length, in pieces. ``place`` is as above."""
-    pieces = [b"\0"] * (4 * len(values) + 1)
-    pieces[0:-1:4] = map(heads.__getitem__, lengths)
-    pieces[1:-1:4] = _varints(delta_bytes)[place : place + len(values)]
-    pieces[2:-1:4] = map(_LENGTHS.__getitem__, lengths)
-    pieces[3:-1:4] = values
-    pieces[0] = pieces[0][1:]
-    return pieces
+def _block_records(value: Any) -> int:
+    """How many records are put together at a time where the first has this value."""
+    if type(value) is not bytes or len(value) * BLOCK_RECORDS_MAX <= BLOCK_BYTES:
+        return BLOCK_RECORDS_MAX
+    return max(BLOCK_BYTES // len(value), BLOCK_RECORDS_MIN)
 
 
 def _field(data: bytes | None) -> bytes:
