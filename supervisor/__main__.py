@@ -63,10 +63,6 @@ def _add_flag(parser: argparse.ArgumentParser, setting: Setting) -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Runs the broker; the exit code. ``args`` without the program's name."""
-    if args is None and not _is_module():
-        # Started by a script: the script would be imported again by every child.
-        command = [sys.executable, "-P", "-m", "supervisor", *sys.argv[1:]]
-        os.execv(sys.executable, command)  # noqa: S606  # our own interpreter, no shell
     parsed = vars(build_parser("odradek supervisor").parse_args(args))
     config, ready_file = parsed.pop("config"), parsed.pop("ready_file")
     flags = {name: value for name, value in parsed.items() if value is not None}
@@ -117,11 +113,6 @@ def _run_with(starter: ProcessStarter, settings: Settings, ready_file: Path | No
 
 def _complain(sentence: str) -> None:
     sys.stderr.write(f"odradek supervisor: {sentence}\n")
-
-
-def _is_module() -> bool:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec is not None and spec.name == "supervisor.__main__"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""``odradek supervisor``: the broker as a subcommand. The process becomes ``python -m supervisor``."""
+"""``odradek supervisor`` and ``odradek-supervisor``: the process becomes ``python -m supervisor``.
+
+In place of calling it: the script would be imported again by every child.
+"""
 
 from __future__ import annotations
 
@@ -17,3 +20,8 @@ def supervisor(args: list[str]) -> int:
 
 
 supervisor.help = "Run a broker: the supervisor and every process it watches."  # type: ignore[attr-defined]
+
+
+def main() -> int:
+    """The script of the distribution; does not return either."""
+    return supervisor(sys.argv[1:])

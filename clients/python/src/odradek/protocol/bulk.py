@@ -36,6 +36,7 @@ BLOCK_BYTES: Final = 96 << 10
 """So many records, or of this size by the first one, are put together at a time: more would leave the
 processor's cache before they are used, and blocks of 128 KiB come from the system, page by page."""
 BLOCK_RECORDS_MIN: Final = 16
+"""Of large values: what a block costs by itself is little beside so many of them."""
 RECORD_OVERHEAD_BYTES_MAX: Final = 32
 """What a record without key and headers takes beside its value, at most."""
 BULK_RECORDS_MAX: Final = 1 << 17
