@@ -125,6 +125,26 @@ def int_nonmonotonic_send(scribe: Scribe) -> None:
     scribe.line("p", "ok", "send", op=3, records=[Record("t-0", 3, "c"), Record("t-0", 2, "d")])
 
 
+def nonmonotonic_batches(scribe: Scribe) -> None:
+    for op, value in enumerate(("c", "d"), start=3):
+        scribe.line("p", "invoke", "send", op=op, records=[Record("t-0", -1, value)], atomic=True)
+    scribe.polled("c", (0, "a"), (1, "b"), (2, "d"), (3, "c"))
+
+
+def reversed_batch(scribe: Scribe) -> None:
+    """Nobody was told where it stands."""
+    records = [Record("t-0", -1, "c"), Record("t-0", -1, "d")]
+    scribe.line("p", "invoke", "send", op=3, records=records, atomic=True)
+    scribe.polled("c", (0, "a"), (1, "b"), (2, "d"), (3, "c"))
+
+
+def torn_batch(scribe: Scribe) -> None:
+    records = [Record("t-0", -1, "c"), Record("t-0", -1, "d")]
+    scribe.line("p", "invoke", "send", op=3, records=records, atomic=True)
+    scribe.sent("q", "e", 3, op=1)
+    scribe.polled("c", (0, "a"), (1, "b"), (2, "c"), (3, "e"), (4, "d"))
+
+
 def half_a_batch(scribe: Scribe) -> None:
     records = [Record("t-0", -1, "c"), Record("t-0", -1, "d")]
     scribe.line("p", "invoke", "send", op=3, records=records, atomic=True)
@@ -208,6 +228,9 @@ BAD: list[tuple[Callable[[Scribe], None], str]] = [
     (int_poll_skip, "int-poll-skip"),
     (nonmonotonic_send, "nonmonotonic-send"),
     (int_nonmonotonic_send, "int-nonmonotonic-send"),
+    (nonmonotonic_batches, "nonmonotonic-send"),
+    (reversed_batch, "int-nonmonotonic-send"),
+    (torn_batch, "int-send-skip"),
     (commit_lost, "C1-commit-lost"),
     (commit_vanished, "C1-commit-lost"),
     (stale_commit, "C2-stale-commit"),
@@ -370,6 +393,15 @@ def duplicate_a_record(events: list[Event], dice: random.Random) -> bool:
     return True
 
 
+def _may_stand_either_way(events: list[Event], first: Record, second: Record) -> bool:
+    """Two processes sent them, each alone in its batch, and nobody was told where they stand."""
+    sends = [event for event in events if event.f == "send"]
+    both = [each for each in sends if {record.value for record in each.records} & {first.value, second.value}]
+    alone = all(len(each.records) == 1 for each in both)
+    told = any(each.type == "ok" for each in both)
+    return alone and not told and len({each.proc for each in both}) == 2
+
+
 def swap_two_values(events: list[Event], dice: random.Random) -> bool:
     number = _pick(events, dice, proc=FINAL, least=2)
     if number < 0:
@@ -377,6 +409,8 @@ def swap_two_values(events: list[Event], dice: random.Random) -> bool:
     records = list(events[number].records)
     one, two = dice.sample(range(len(records)), 2)
     first, second = records[one], records[two]
+    if _may_stand_either_way(events, first, second):
+        return False
     records[one] = msgspec.structs.replace(second, offset=first.offset)
     records[two] = msgspec.structs.replace(first, offset=second.offset)
     _with_records(events, number, records)

@@ -71,6 +71,8 @@ class Operations:
         self.looks: list[Look] = []
         self.seen: dict[str, dict[int, dict[Record, str]]] = defaultdict(lambda: defaultdict(dict))
         """By key and offset, what stood there, and who says so."""
+        self.places: dict[str, int] = {}
+        """By value, the first offset that it was acknowledged or seen at."""
         self.polled: dict[str, set[int]] = defaultdict(set)
         """By key, the offsets that some poll returned."""
         self.stored: dict[str, dict[int, str]] = {}
@@ -183,3 +185,4 @@ class Operations:
     def _see(self, proc: str, record: Record) -> None:
         if record.offset != NO_OFFSET:
             self.seen[record.key][record.offset].setdefault(record, proc)
+            self.places.setdefault(record.value, record.offset)
