@@ -33,6 +33,8 @@ TORTURE_ARGS ?=
 SOAK_SECONDS ?= 3600
 FUZZ_SECONDS ?= 130
 
+# Empty is unset: modules compiled anew by every process make each start of a broker half as long again.
+export PYTHONDONTWRITEBYTECODE :=
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-kafka lint format bench bench-kafka bench-compare bench-peers torture soak fuzz mutants docs wheels clean

@@ -34,6 +34,7 @@ from bench import (
     tree,
     yardsticks,
 )
+from bench.bytecode import compile_as_pip_does
 from bench.targets import Outcome, Target, table
 from bench.worker import PROJECT
 
@@ -93,6 +94,7 @@ def _run(parts: dict[str, Callable[[Path], Outcome]], directory: Path, result_fi
     begun = time.monotonic()
     result: dict[str, object] = {"machine": machine.describe(directory)}
     _warn_of_load()
+    compile_as_pip_does()
     before = yardsticks.measure()
     targets: list[Target] = []
     failed: list[str] = []
