@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TypeVar
 
 from bench import machine
+from bench.bytecode import compile_as_pip_does
 from bench.peers import page
 from bench.peers.findings import Findings, merged, read
 from bench.peers.kafka import Kafka
@@ -132,6 +133,7 @@ def main() -> int:
         _write_page(merged([read(file) for file in options.merge]), options.page or page.PAGE)
         return 0
     _allow_many_files()
+    compile_as_pip_does()
     signal.signal(signal.SIGTERM, _terminate)
     begun = {"measured": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}
     findings = Findings(machine=begun | machine.describe(options.directory))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-from bench.bytecode import compile_as_pip_does
 from bench.peers.peer import Facts, Peer, Running
 from loadtest.workload import Target
 
@@ -57,7 +56,6 @@ class Odradek(Peer):
 
     def prepare(self) -> None:
         """As Peer."""
-        compile_as_pip_does()
 
     def running(self, data: Path) -> Running:
         """As Peer."""
@@ -89,7 +87,6 @@ class OdradekGateway(Peer):
 
     def prepare(self) -> None:
         """As Peer."""
-        compile_as_pip_does()
 
     def running(self, data: Path) -> Running:
         """As Peer."""
